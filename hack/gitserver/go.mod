@@ -1,0 +1,3 @@
+module weir.internal/hack/gitserver
+
+go 1.26.0

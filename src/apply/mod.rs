@@ -1,0 +1,349 @@
+//! Carries an allowed plan out: server-side apply in stages, prune, wait for health.
+//!
+//! Flow: everything that can be tried dry is tried dry first; then each stage is written, after a dry run of what only
+//! became possible through the stage before (objects in a new namespace, of a new kind). Only objects that the dry run
+//! showed to differ are written. Pruning comes last.
+//!
+//! Guarantees: when a dry run fails nothing of that stage or a later one is written, and when it fails in the first
+//! round nothing at all; all failures of a round are reported together; every step is safe to repeat, so a stop in the
+//! middle costs only the next reconciliation; objects whose deletion was refused stay in the inventory.
+//!
+//! Assumes that the gate allowed the plan.
+
+pub mod health;
+pub mod objects;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use crate::core::diff;
+use crate::core::inventory::Inventory;
+use crate::core::object::{Gvk, Object, ObjectRef};
+use crate::plan::{Action, Change, Deletion, Plan, Stage, stage_of};
+use objects::{Mode, ObjectError, Objects};
+
+/// How many requests one reconciliation has in flight. Flux's default for `--concurrent-ssa` is 4; dry runs are cheap
+/// for the API server, and its fair queueing bounds the whole.
+const CONCURRENT_REQUESTS: usize = 8;
+/// How long to wait for the objects of an early stage (a CRD to be established), as Flux does.
+const STAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for an object that is being recreated to be gone.
+const RECREATE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often to look whether it is gone.
+const RECREATE_POLL: Duration = Duration::from_millis(200);
+
+/// What was done with one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Done {
+    /// It did not exist.
+    Created,
+    /// It differed.
+    Configured,
+    /// An immutable field changed and force was allowed.
+    Recreated,
+    /// It was as it should be.
+    Unchanged,
+    /// A control marker says to leave it alone.
+    Skipped,
+    /// Git no longer has it.
+    Deleted,
+}
+
+impl Done {
+    /// The word that Flux and kubectl print.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Recreated => "recreated",
+            Self::Unchanged => "unchanged",
+            Self::Skipped => "skipped",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// One object and what was done with it.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The object.
+    pub object: ObjectRef,
+    /// Its kind with version.
+    pub gvk: Gvk,
+    /// What was done.
+    pub done: Done,
+    /// What the API server holds now; `None` for skipped and deleted objects.
+    pub stored: Option<Object>,
+}
+
+/// What came of carrying a plan out.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// What was done, in order.
+    pub applied: Vec<Applied>,
+    /// What stood in the way; empty when all went well.
+    pub failures: Vec<ObjectError>,
+    /// Whether the failures are of pruning only: everything that Git declares is applied.
+    pub only_pruning_failed: bool,
+    /// What the Kustomization owns now.
+    pub inventory: Inventory,
+}
+
+impl Outcome {
+    /// Lines such as `ConfigMap/prod/web configured`, without what was left as it was.
+    #[must_use]
+    pub fn change_log(&self) -> Vec<String> {
+        let moved = self
+            .applied
+            .iter()
+            .filter(|one| !matches!(one.done, Done::Unchanged | Done::Skipped));
+        moved.map(|one| format!("{} {}", one.object, one.done.word())).collect()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.failures.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// Carries a plan out. `previous` is the inventory so far; it decides what is still owned after a failure.
+pub async fn carry_out(objects: &Objects, plan: &Plan, previous: &Inventory) -> Outcome {
+    let mut outcome = Outcome {
+        inventory: plan.inventory.clone(),
+        ..Outcome::default()
+    };
+    if let Err(failures) = apply_all(objects, plan, &mut outcome.applied).await {
+        outcome.failures = failures;
+        outcome.inventory = owned_after_failure(plan, previous, &outcome.applied);
+        return outcome;
+    }
+    for deletion in &plan.deletions {
+        match objects.delete(&deletion.gvk, &deletion.object).await {
+            Ok(_) => outcome.applied.push(Applied {
+                object: deletion.object.clone(),
+                gvk: deletion.gvk.clone(),
+                done: Done::Deleted,
+                stored: None,
+            }),
+            Err(error) => {
+                outcome.inventory.insert(deletion.object.clone(), &deletion.gvk.version);
+                outcome.failures.push(error);
+            }
+        }
+    }
+    outcome.only_pruning_failed = !outcome.failures.is_empty();
+    outcome
+}
+
+/// Deletes what a removed Kustomization owned; returns what could not be deleted.
+pub async fn remove(objects: &Objects, deletions: &[Deletion]) -> Vec<ObjectError> {
+    let mut failures = Vec::new();
+    for deletion in deletions {
+        if let Err(error) = objects.delete(&deletion.gvk, &deletion.object).await {
+            failures.push(error);
+        }
+    }
+    failures
+}
+
+/// Waits until none of the objects exists any more; gives up at the deadline. Returns whether all are gone.
+pub async fn wait_until_gone(objects: &Objects, deletions: &[Deletion], timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
+    for deletion in deletions {
+        while !matches!(objects.get(&deletion.gvk, &deletion.object).await, Ok(None)) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(RECREATE_POLL).await;
+        }
+    }
+    true
+}
+
+/// After a failure the old inventory stays, and what was written is added: nothing is ever orphaned.
+fn owned_after_failure(plan: &Plan, previous: &Inventory, applied: &[Applied]) -> Inventory {
+    let mut inventory = previous.clone();
+    for one in applied.iter().filter(|one| plan.inventory.0.contains_key(&one.object)) {
+        inventory.insert(one.object.clone(), &one.gvk.version);
+    }
+    inventory
+}
+
+/// What a dry run says must be done.
+enum Needed {
+    Nothing(Object),
+    Apply,
+    Recreate,
+}
+
+async fn apply_all(objects: &Objects, plan: &Plan, applied: &mut Vec<Applied>) -> Result<(), Vec<ObjectError>> {
+    let new_namespaces = created_namespaces(plan);
+    let mut later: HashSet<ObjectRef> = HashSet::new();
+    let mut first = Vec::new();
+    for change in &plan.changes {
+        let object = change.desired.object.reference();
+        let served = objects.discovery().resolve(&change.desired.object.gvk()).await.is_ok();
+        if served && !new_namespaces.contains(object.namespace.as_str()) {
+            first.push(change);
+        } else {
+            later.insert(object);
+        }
+    }
+    let mut needed = dry_run(objects, &first).await?;
+    for stage in [Stage::Definitions, Stage::Classes, Stage::Rest] {
+        let changes: Vec<&Change> = plan
+            .changes
+            .iter()
+            .filter(|change| stage_of(&change.desired.object.gvk()) == stage)
+            .collect();
+        let now: Vec<&Change> = changes
+            .iter()
+            .copied()
+            .filter(|change| later.contains(&change.desired.object.reference()))
+            .collect();
+        needed.extend(dry_run(objects, &now).await?);
+        let mut written = Vec::new();
+        for change in changes {
+            let object = change.desired.object.reference();
+            let Some(position) = needed.iter().position(|(of, _)| *of == object) else {
+                continue;
+            };
+            let (_, what) = needed.swap_remove(position);
+            let one = write(objects, change, what).await.map_err(|error| vec![error])?;
+            if stage != Stage::Rest && one.done != Done::Unchanged && one.done != Done::Skipped {
+                written.push((one.gvk.clone(), one.object.clone()));
+            }
+            applied.push(one);
+        }
+        if !written.is_empty() {
+            settle(objects, &written).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until definitions can be used: a CRD is established, a namespace is active.
+async fn settle(objects: &Objects, written: &[(Gvk, ObjectRef)]) -> Result<(), Vec<ObjectError>> {
+    objects.discovery().invalidate().await;
+    let waited = health::wait(objects, written, STAGE_TIMEOUT, std::future::pending()).await;
+    objects.discovery().invalidate().await;
+    match waited {
+        Ok(()) => Ok(()),
+        Err(error) => Err(written
+            .iter()
+            .take(1)
+            .map(|(_, object)| ObjectError::Refused {
+                object: object.clone(),
+                action: "apply",
+                code: 0,
+                reason: String::new(),
+                message: error.to_string(),
+            })
+            .collect()),
+    }
+}
+
+async fn dry_run(objects: &Objects, changes: &[&Change]) -> Result<Vec<(ObjectRef, Needed)>, Vec<ObjectError>> {
+    // Boxed one by one: a closure over borrowed changes is not general enough for a task that may move between threads.
+    let mut asked: Vec<BoxFuture<'_, Result<(ObjectRef, Needed), ObjectError>>> = Vec::with_capacity(changes.len());
+    for change in changes {
+        asked.push(dry_run_one(objects, change).boxed());
+    }
+    let results: Vec<_> = stream::iter(asked).buffered(CONCURRENT_REQUESTS).collect().await;
+    let (mut needed, mut failures) = (Vec::with_capacity(results.len()), Vec::new());
+    for result in results {
+        match result {
+            Ok(one) => needed.push(one),
+            Err(error) => failures.push(error),
+        }
+    }
+    if failures.is_empty() { Ok(needed) } else { Err(failures) }
+}
+
+async fn dry_run_one(objects: &Objects, change: &Change) -> Result<(ObjectRef, Needed), ObjectError> {
+    let object = change.desired.object.reference();
+    if change.action == Action::Skip {
+        return Ok((object, Needed::Apply));
+    }
+    let needed = match objects.apply(&change.desired.object, Mode::DryRun).await {
+        Ok(result) => match &change.live {
+            Some(live) if diff::drift(live.value(), result.value(), []).is_empty() => Needed::Nothing(live.clone()),
+            _ => Needed::Apply,
+        },
+        Err(error) if change.force && change.live.is_some() && error.is_immutable() => Needed::Recreate,
+        Err(error) => return Err(error),
+    };
+    Ok((object, needed))
+}
+
+async fn write(objects: &Objects, change: &Change, needed: Needed) -> Result<Applied, ObjectError> {
+    let desired = &change.desired.object;
+    let (object, gvk) = (desired.reference(), desired.gvk());
+    if change.action == Action::Skip {
+        return Ok(Applied {
+            object,
+            gvk,
+            done: Done::Skipped,
+            stored: None,
+        });
+    }
+    let (done, stored) = match needed {
+        Needed::Nothing(live) => (Done::Unchanged, live),
+        Needed::Apply => {
+            let done = if change.live.is_some() {
+                Done::Configured
+            } else {
+                Done::Created
+            };
+            (done, objects.apply(desired, Mode::Write).await?)
+        }
+        Needed::Recreate => {
+            objects.delete(&gvk, &object).await?;
+            let deadline = Instant::now() + RECREATE_TIMEOUT;
+            while objects.get(&gvk, &object).await?.is_some() && Instant::now() < deadline {
+                tokio::time::sleep(RECREATE_POLL).await;
+            }
+            (Done::Recreated, objects.apply(desired, Mode::Write).await?)
+        }
+    };
+    Ok(Applied {
+        object,
+        gvk,
+        done,
+        stored: Some(stored),
+    })
+}
+
+fn created_namespaces(plan: &Plan) -> HashSet<&str> {
+    let created = plan.changes.iter().filter(|change| change.action == Action::Create);
+    created
+        .map(|change| &change.desired.object)
+        .filter(|object| object.kind() == "Namespace")
+        .map(Object::name)
+        .collect()
+}
+
+/// What is live of these objects, read a few at a time.
+///
+/// # Errors
+/// When the API server cannot be read.
+pub async fn read_live(
+    objects: &Objects,
+    wanted: Vec<(Gvk, ObjectRef)>,
+) -> Result<std::collections::HashMap<ObjectRef, Object>, ObjectError> {
+    stream::iter(wanted.into_iter().map(|(gvk, object)| async move {
+        Ok::<_, ObjectError>(objects.get(&gvk, &object).await?.map(|live| (object, live)))
+    }))
+    .buffer_unordered(CONCURRENT_REQUESTS)
+    .try_filter_map(|found| async move { Ok(found) })
+    .try_collect()
+    .await
+}

@@ -1,0 +1,241 @@
+//! Single requests on objects of any kind: get, server-side apply (for real or dry), delete.
+//!
+//! Guarantees: nothing here decides anything; a missing object is `None`, not an error; every error names the object and
+//! carries the API server's own words; once a tenant is named, every request is made in its name.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PropagationPolicy};
+use kube::core::Request;
+use kube::core::response::StatusSummary;
+use serde_json::Value;
+
+use crate::api::kustomize::FIELD_MANAGER;
+use crate::cluster::client::{explain, is_code};
+use crate::cluster::discovery::{Discovery, DiscoveryError, Resolved};
+use crate::cluster::impersonation::Impersonation;
+use crate::core::object::{Gvk, Object, ObjectRef};
+
+/// Reads and writes objects of any kind. Clones share connections and discovery.
+#[derive(Clone)]
+pub struct Objects {
+    client: Client,
+    discovery: Discovery,
+    in_the_name_of: Option<Arc<Impersonation>>,
+}
+
+/// Whether a write is real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The API server answers as if, and stores nothing.
+    DryRun,
+    /// It is stored.
+    Write,
+}
+
+/// Why a request on one object failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ObjectError {
+    /// The kind is not served, or discovery failed.
+    #[error("{object}: {source}")]
+    Kind {
+        /// The object.
+        object: ObjectRef,
+        /// What discovery said.
+        source: DiscoveryError,
+    },
+    /// The API server refused or could not be reached.
+    #[error("{object} {action} failed{reason}: {message}")]
+    Refused {
+        /// The object.
+        object: ObjectRef,
+        /// `get`, `dry-run`, `apply` or `delete`.
+        action: &'static str,
+        /// HTTP code, 0 when there was no answer.
+        code: u16,
+        /// ` (Invalid)` or empty.
+        reason: String,
+        /// The API server's words.
+        message: String,
+    },
+}
+
+impl ObjectError {
+    /// Whether the API server says that a field cannot be changed, so that only recreating the object helps.
+    #[must_use]
+    pub fn is_immutable(&self) -> bool {
+        match self {
+            Self::Refused {
+                action: "dry-run" | "apply",
+                code,
+                message,
+                ..
+            } => {
+                matches!(code, 409 | 422)
+                    && (message.contains("immutable") || message.contains("Forbidden: updates to"))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether trying again later may help without anybody changing anything.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Kind { source, .. } => matches!(source, DiscoveryError::Unavailable(_)),
+            Self::Refused { code, .. } => *code == 0 || *code == 429 || *code >= 500,
+        }
+    }
+}
+
+impl Objects {
+    /// Makes one.
+    #[must_use]
+    pub fn new(client: Client, discovery: Discovery) -> Self {
+        Self {
+            client,
+            discovery,
+            in_the_name_of: None,
+        }
+    }
+
+    /// The same in the name of somebody else.
+    #[must_use]
+    pub fn in_the_name_of(&self, tenant: Impersonation) -> Self {
+        Self {
+            in_the_name_of: Some(Arc::new(tenant)),
+            ..self.clone()
+        }
+    }
+
+    async fn send(&self, mut request: http::Request<Vec<u8>>) -> Result<Value, kube::Error> {
+        if let Some(tenant) = &self.in_the_name_of {
+            tenant.mark(request.headers_mut());
+        }
+        self.client.request(request).await
+    }
+
+    /// What the cluster serves.
+    #[must_use]
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+
+    /// The object as it is, or `None`. A kind that is not served has no objects.
+    ///
+    /// # Errors
+    /// When the API server cannot say.
+    pub async fn get(&self, gvk: &Gvk, object: &ObjectRef) -> Result<Option<Object>, ObjectError> {
+        let resolved = match self.discovery.resolve(gvk).await {
+            Ok(resolved) => resolved,
+            Err(DiscoveryError::NotServed(_)) => return Ok(None),
+            Err(source) => {
+                return Err(ObjectError::Kind {
+                    object: object.clone(),
+                    source,
+                });
+            }
+        };
+        let request = paths(&resolved, &object.namespace)
+            .get(&object.name, &GetParams::default())
+            .map_err(|error| refused(object, "get", &kube::Error::BuildRequest(error)))?;
+        match self.send(request).await {
+            Ok(value) => Ok(Object::new(value).ok()),
+            Err(error) if is_code(&error, 404) => Ok(None),
+            Err(error) => Err(refused(object, "get", &error)),
+        }
+    }
+
+    /// Server-side apply with Weir's field manager; conflicts are taken over. Returns what is (or would be) stored.
+    ///
+    /// # Errors
+    /// When the API server refuses or cannot be reached.
+    pub async fn apply(&self, desired: &Object, mode: Mode) -> Result<Object, ObjectError> {
+        let object = desired.reference();
+        let action = if mode == Mode::DryRun { "dry-run" } else { "apply" };
+        let resolved = self
+            .discovery
+            .resolve(&desired.gvk())
+            .await
+            .map_err(|source| ObjectError::Kind {
+                object: object.clone(),
+                source,
+            })?;
+        let mut parameters = PatchParams::apply(FIELD_MANAGER).force();
+        parameters.dry_run = mode == Mode::DryRun;
+        let request = paths(&resolved, &object.namespace)
+            .patch(&object.name, &parameters, &Patch::Apply(desired.value()))
+            .map_err(|error| refused(&object, action, &kube::Error::BuildRequest(error)))?;
+        let value = self
+            .send(request)
+            .await
+            .map_err(|error| refused(&object, action, &error))?;
+        Object::new(value).map_err(|error| ObjectError::Refused {
+            object,
+            action,
+            code: 0,
+            reason: String::new(),
+            message: format!("the API server's answer is no object: {error}"),
+        })
+    }
+
+    /// Deletes in the background; an object that is not there counts as deleted. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the API server refuses or cannot be reached.
+    pub async fn delete(&self, gvk: &Gvk, object: &ObjectRef) -> Result<bool, ObjectError> {
+        let resolved = match self.discovery.resolve(gvk).await {
+            Ok(resolved) => resolved,
+            Err(DiscoveryError::NotServed(_)) => return Ok(false),
+            Err(source) => {
+                return Err(ObjectError::Kind {
+                    object: object.clone(),
+                    source,
+                });
+            }
+        };
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let request = paths(&resolved, &object.namespace)
+            .delete(&object.name, &parameters)
+            .map_err(|error| refused(object, "delete", &kube::Error::BuildRequest(error)))?;
+        match self.send(request).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_code(&error, 404) => Ok(false),
+            Err(error) => Err(refused(object, "delete", &error)),
+        }
+    }
+}
+
+fn paths(resolved: &Resolved, namespace: &str) -> Request {
+    use kube::core::dynamic::DynamicObject;
+    let namespace = (resolved.namespaced && !namespace.is_empty()).then_some(namespace);
+    Request::new(<DynamicObject as kube::Resource>::url_path(
+        &resolved.resource,
+        namespace,
+    ))
+}
+
+fn refused(object: &ObjectRef, action: &'static str, error: &kube::Error) -> ObjectError {
+    let (code, reason) = match error {
+        kube::Error::Api(status) if status.status == Some(StatusSummary::Failure) || status.code >= 400 => (
+            status.code,
+            if status.reason.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", status.reason)
+            },
+        ),
+        _ => (0, String::new()),
+    };
+    ObjectError::Refused {
+        object: object.clone(),
+        action,
+        code,
+        reason,
+        message: explain(error),
+    }
+}

@@ -1,0 +1,118 @@
+//! How `weir drift` shows what it found.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Drifted, Format, Report, State};
+use crate::core::duration::format_duration;
+use crate::guard::origin::Difference;
+use crate::guard::{shown_change, shown_value};
+
+/// Writes the report; whoever stops reading has seen enough.
+pub(super) fn print(report: &Report, format: Format, now: Timestamp) -> anyhow::Result<()> {
+    let (mut out, mut err) = (anstream::stdout(), anstream::stderr());
+    let written = match format {
+        Format::Human => human(report, now, &mut out, &mut err),
+        Format::Json => serde_json::to_writer_pretty(&mut out, &as_json(report))
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| anyhow::anyhow!("the answer cannot be written: {error}")),
+    }
+}
+
+pub(super) fn human(report: &Report, now: Timestamp, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
+    let mut last = None;
+    for one in &report.drifted {
+        if last != Some(&one.kustomization) {
+            let suspended = if one.suspended { " (suspended)" } else { "" };
+            writeln!(out, "Kustomization {}{suspended}", one.kustomization)?;
+            last = Some(&one.kustomization);
+        }
+        let place = one.place.as_ref().map_or(String::new(), |place| format!("  {place}"));
+        match &one.state {
+            State::Missing => writeln!(out, "  {} is missing{place}", one.object)?,
+            State::Changed(fields) => {
+                writeln!(out, "  {}{place}", one.object)?;
+                for field in fields {
+                    writeln!(out, "    {}", shown_change(&one.object, &field.change))?;
+                    writeln!(out, "      by {}", by(field, now))?;
+                }
+            }
+        }
+    }
+    for (kustomization, error) in &report.errors {
+        writeln!(err, "Kustomization {kustomization}: {error}")?;
+    }
+    let (drifted, objects) = (report.drifted.len(), report.objects);
+    match drifted {
+        0 if report.errors.is_empty() => writeln!(out, "{objects} objects are as Git declares them"),
+        0 => Ok(()),
+        _ => writeln!(out, "{drifted} of {objects} objects differ from Git"),
+    }
+}
+
+/// `kubectl (scale), 5m ago (2026-11-24T19:30:00Z)`.
+fn by(difference: &Difference, now: Timestamp) -> String {
+    let Some(manager) = &difference.by else {
+        return "an unknown manager".to_owned();
+    };
+    let ago = manager.time.parse::<Timestamp>().ok().and_then(|since| {
+        let seconds = u64::try_from(now.as_second() - since.as_second()).ok()?;
+        Some(format!(
+            "{} ago ({since})",
+            format_duration(Duration::from_secs(seconds))
+        ))
+    });
+    match ago {
+        Some(ago) => format!("{manager}, {ago}"),
+        None => manager.to_string(),
+    }
+}
+
+fn as_json(report: &Report) -> Value {
+    let drifted: Vec<Value> = report.drifted.iter().map(one_as_json).collect();
+    let errors: Vec<Value> = report
+        .errors
+        .iter()
+        .map(|(kustomization, error)| json!({"kustomization": kustomization, "error": error}))
+        .collect();
+    json!({"objects": report.objects, "drifted": drifted, "errors": errors})
+}
+
+fn one_as_json(one: &Drifted) -> Value {
+    let fields: Vec<Value> = match &one.state {
+        State::Missing => Vec::new(),
+        State::Changed(fields) => fields
+            .iter()
+            .map(|field| {
+                let shown = |value: &Option<Value>| {
+                    value
+                        .as_ref()
+                        .map(|value| shown_value(&one.object, &field.change.path, value))
+                };
+                json!({
+                    "path": field.change.path.to_string(),
+                    "declared": shown(&field.change.old),
+                    "live": shown(&field.change.new),
+                    "manager": field.by.as_ref().map(|by| &by.name),
+                    "subresource": field.by.as_ref().map(|by| &by.subresource).filter(|text| !text.is_empty()),
+                    "since": field.by.as_ref().map(|by| &by.time),
+                })
+            })
+            .collect(),
+    };
+    json!({
+        "kustomization": one.kustomization,
+        "suspended": one.suspended,
+        "object": {"group": one.object.group, "kind": one.object.kind, "namespace": one.object.namespace, "name": one.object.name},
+        "declaredAt": one.place,
+        "state": if matches!(one.state, State::Missing) { "missing" } else { "changed" },
+        "fields": fields,
+    })
+}

@@ -1,0 +1,380 @@
+//! `weir run`: reconcilers and webhook in one process.
+
+mod reconcilers;
+mod webhook;
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::renderer;
+use crate::apply::objects::Objects;
+use crate::cluster::client::{self, ClientOptions};
+use crate::cluster::discovery::Discovery;
+use crate::cluster::{events, lease};
+use crate::controllers::foreign::Foreign;
+use crate::controllers::{Settings, Shared, drift, freeze, policies, snapshots};
+use crate::core::duration::parse_duration;
+use crate::core::identity::Identity;
+use crate::render::{Options as PoolOptions, Pool};
+use crate::serve::health::{Offer, Readiness};
+use crate::serve::{artifacts, health, server};
+use crate::source::git::GitFetcher;
+use crate::source::store::{ArtifactStore, Retention};
+use crate::telemetry::logs::{self, LogOptions};
+use crate::telemetry::metrics::Metrics;
+use reconcilers::Reconcilers;
+
+/// How long stopping may take: Kubernetes' default grace period is 30 s.
+const STOP: Duration = Duration::from_secs(25);
+
+/// Reconciles Flux's objects and answers the API server's admission requests.
+///
+/// Policies are read from the cluster (ConstraintTemplates and constraints) and from --policy-dir. Nothing is applied
+/// before all of them have judged the whole change.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Kubeconfig of the cluster; KUBECONFIG when unset, else the service account of the Pod.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Directory for Git repositories and artifacts; a cache that may be lost.
+    #[arg(long, value_name = "DIR", default_value = "/data")]
+    pub storage_path: PathBuf,
+    /// Address that artifacts are served at.
+    #[arg(long, value_name = "ADDR", default_value = ":9090")]
+    pub storage_addr: String,
+    /// Address that stands in the URLs of artifacts; --storage-addr when unset.
+    #[arg(long, value_name = "ADDR")]
+    pub storage_adv_addr: Option<String>,
+    /// How long every artifact of a source is kept, so that whoever has just read its URL finds it.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    pub artifact_retention_ttl: String,
+    /// How many artifacts of a source are kept whatever their age, the one in use among them.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub artifact_retention_records: u16,
+    /// Whether to answer admission requests.
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub webhook: bool,
+    /// Address that the webhook listens at.
+    #[arg(long, value_name = "ADDR", default_value = ":9443")]
+    pub webhook_addr: String,
+    /// How the API server reaches the webhook when Weir runs outside the cluster, as in https://10.0.0.5:9443; through
+    /// the Service when unset.
+    #[arg(long, value_name = "URL")]
+    pub webhook_url: Option<String>,
+    /// Address of /metrics.
+    #[arg(long, value_name = "ADDR", default_value = ":8080")]
+    pub metrics_addr: String,
+    /// Address of /healthz and /readyz.
+    #[arg(long, value_name = "ADDR", default_value = ":9440")]
+    pub health_addr: String,
+    /// Kinds to reconcile, separated by commas.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values = ["gitrepository", "kustomization"])]
+    pub reconcilers: Vec<String>,
+    /// Directory with plain Rego policies, read again when it changes.
+    #[arg(long, value_name = "DIR")]
+    pub policy_dir: Option<PathBuf>,
+    /// How many objects of a kind are reconciled at a time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrent: u16,
+    /// How long to wait for a dependency or an artifact when no event tells of it.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub requeue_dependency: String,
+    /// Refuses references to sources in other namespaces.
+    #[arg(long)]
+    pub no_cross_namespace_refs: bool,
+    /// Service account, in the namespace of each Kustomization, in whose name it is carried out when it names none.
+    #[arg(long, value_name = "NAME")]
+    pub default_service_account: Option<String>,
+    /// Competes with other replicas for who reconciles; the webhook answers on all of them.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Reconciles only objects with these labels.
+    #[arg(long, value_name = "SELECTOR")]
+    pub watch_label_selector: Option<String>,
+    /// Namespace of Weir itself: Lease and certificates.
+    #[arg(long, value_name = "NAME", env = "RUNTIME_NAMESPACE", default_value = "flux-system")]
+    pub runtime_namespace: String,
+    /// The render worker's binary; beside weir or on PATH when unset.
+    #[arg(long, value_name = "FILE", env = "WEIR_RENDERER")]
+    pub renderer: Option<PathBuf>,
+    /// The least severe log level.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: logs::LogLevel,
+    /// The form of log lines: json or console.
+    #[arg(long, value_name = "FORM", default_value = "json")]
+    pub log_encoding: logs::LogEncoding,
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// When it cannot start: no cluster, a port that is taken, no render worker.
+pub async fn run(arguments: Run) -> anyhow::Result<()> {
+    logs::init(LogOptions {
+        level: arguments.log_level,
+        encoding: arguments.log_encoding,
+    })?;
+    let requeue_dependency = parse_duration(&arguments.requeue_dependency).context("--requeue-dependency")?;
+    let retention = Retention {
+        records: usize::from(arguments.artifact_retention_records),
+        ttl: parse_duration(&arguments.artifact_retention_ttl).context("--artifact-retention-ttl")?,
+    };
+    for kind in &arguments.reconcilers {
+        anyhow::ensure!(
+            ["gitrepository", "kustomization"].contains(&kind.as_str()),
+            "--reconcilers: {kind:?} is not a kind that this version reconciles; use gitrepository, kustomization"
+        );
+    }
+    let program = renderer::locate(arguments.renderer.as_deref())?;
+    // The second is for what those that still work at the stop need: the lead, and somebody who writes events.
+    let (shutdown, worked_off) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+
+    let metrics = Metrics::new()?;
+    let readiness = Readiness::new(metrics.clone());
+    let (cluster_ready, policies_ready) = (readiness.part("cluster"), readiness.part("policies"));
+    let webhook_ready = arguments.webhook.then(|| readiness.part("webhook"));
+    let storage = server::bind("--storage-addr", &arguments.storage_addr)?;
+    let advertised = arguments
+        .storage_adv_addr
+        .clone()
+        .unwrap_or_else(|| reachable(&storage, &arguments.storage_addr));
+    let mut servers = vec![
+        artifacts::start(
+            storage,
+            arguments.storage_path.clone(),
+            shutdown.clone().cancelled_owned(),
+        )
+        .await?,
+    ];
+    servers.extend(serve_health(&arguments, &readiness, &metrics, &shutdown).await?);
+
+    let client = client::connect(&ClientOptions {
+        kubeconfig: arguments.kubeconfig.clone(),
+    })
+    .await?;
+    let identity = until_answered(&client, &cluster_ready, &shutdown).await;
+    let Some(identity) = identity else { return Ok(()) };
+    cluster_ready.ready();
+    tracing::info!(identity = %identity.username, "connected to the API server");
+    let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "weir".to_owned());
+    let (recorder, events_task) = events::start(
+        client.clone(),
+        instance.clone(),
+        metrics.clone(),
+        worked_off.clone().cancelled_owned(),
+    );
+    let discovery = Discovery::new(client.clone());
+    let objects = Objects::new(client.clone(), discovery);
+    let (policies, _) = policies::start(
+        policies::Options {
+            objects: objects.clone(),
+            client: client.clone(),
+            directory: arguments.policy_dir.clone(),
+            instance: instance.clone(),
+            metrics: metrics.clone(),
+            events: recorder.clone(),
+        },
+        shutdown.clone(),
+    );
+    tokio::spawn(report_policies(policies.clone(), policies_ready));
+    let namespaces = follow_namespaces(&client, &shutdown);
+    let snapshots = snapshots::Snapshots::default();
+    std::fs::create_dir_all(&arguments.storage_path).context("--storage-path")?;
+    let foreign = Foreign::new(
+        &client,
+        &arguments.reconcilers,
+        snapshots.clone(),
+        arguments.storage_path.clone(),
+        &shutdown,
+    );
+    let shared = Arc::new(Shared {
+        pool: Pool::observed(PoolOptions::new(program), metrics.clone()),
+        fetcher: Arc::new(GitFetcher::new(&arguments.storage_path)),
+        artifacts: ArtifactStore::new(&arguments.storage_path, &advertised).with_retention(retention),
+        snapshots,
+        foreign,
+        policies,
+        book: drift::Book::default(),
+        freeze: freeze::follow(&client, &arguments.runtime_namespace, shutdown.clone()),
+        namespaces,
+        events: recorder,
+        metrics: metrics.clone(),
+        settings: Settings {
+            concurrent: arguments.concurrent,
+            requeue_dependency,
+            no_cross_namespace_refs: arguments.no_cross_namespace_refs,
+            default_service_account: arguments.default_service_account.clone(),
+            watch_label_selector: arguments.watch_label_selector.clone(),
+        },
+        identity,
+        objects,
+        client: client.clone(),
+        stopping: shutdown.clone(),
+    });
+
+    let reconcilers = Reconcilers::prepare(&shared);
+    if let Some(part) = webhook_ready {
+        servers.push(webhook::serve(&arguments, &shared, &reconcilers, part, &shutdown).await?);
+    }
+    // Kept until the end: a lead whose owner is gone would count as lost.
+    let (_always, alone) = watch::channel(true);
+    let mut last = vec![events_task];
+    let leads = if arguments.leader_elect {
+        let candidate = candidate(&instance);
+        let options = lease::LeaseOptions::new(&arguments.runtime_namespace, "weir-leader-election", &candidate);
+        let (leads, task) = lease::start(client, options, worked_off.clone().cancelled_owned());
+        last.push(task);
+        leads
+    } else {
+        alone
+    };
+    let working = reconcilers.start(&arguments.reconcilers, leads, &shutdown);
+    shutdown.cancelled().await;
+    tracing::info!("stopping: what is under way ends, nothing new begins");
+    let ended = tokio::time::timeout(STOP, async {
+        futures::future::join_all(working).await;
+        worked_off.cancel();
+        futures::future::join_all(last).await;
+        shared.pool.stop().await;
+        for server in servers {
+            if let Err(error) = server.stopped().await {
+                tracing::warn!(error = %error, "server did not end well");
+            }
+        }
+    });
+    if ended.await.is_err() {
+        tracing::warn!(
+            "stopping took longer than {} s; leaving what is under way, which is safe to repeat",
+            STOP.as_secs()
+        );
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Metrics, liveness and readiness; one listener when both have the same address.
+async fn serve_health(
+    arguments: &Run,
+    readiness: &Readiness,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Vec<server::Running>> {
+    let offers = if arguments.metrics_addr == arguments.health_addr {
+        vec![("--metrics-addr", &arguments.metrics_addr, Offer::Both)]
+    } else {
+        vec![
+            ("--metrics-addr", &arguments.metrics_addr, Offer::Metrics),
+            ("--health-addr", &arguments.health_addr, Offer::Health),
+        ]
+    };
+    let mut running = Vec::new();
+    for (flag, address, offer) in offers {
+        let (listener, stop) = (server::bind(flag, address)?, shutdown.clone().cancelled_owned());
+        let server = health::start(listener, offer, readiness.clone(), metrics.clone(), stop).await?;
+        tracing::info!(address = %server.address, flag, "listening");
+        running.push(server);
+    }
+    Ok(running)
+}
+
+/// Names this start of the process among those that compete for the lead. A restarted container has the host name and the
+/// process id of the one before it, and must not take that one's lead for its own.
+fn candidate(instance: &str) -> String {
+    let start = RandomState::new().hash_one(std::process::id());
+    format!("{instance}_{start:016x}")
+}
+
+/// Asks the API server who we are until it answers: it may still be starting.
+async fn until_answered(client: &Client, part: &health::Part, shutdown: &CancellationToken) -> Option<Identity> {
+    /// How long between attempts.
+    const RETRY: Duration = Duration::from_secs(2);
+    loop {
+        match client::whoami(client).await {
+            Ok(identity) => return Some(identity),
+            Err(error) => {
+                tracing::error!(error = %error, "the API server does not answer; trying again");
+                part.not_ready(error.to_string());
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+async fn report_policies(mut policies: watch::Receiver<policies::Policies>, part: health::Part) {
+    part.not_ready("not loaded yet");
+    if policies.wait_for(|policies| policies.ready).await.is_ok() {
+        part.ready();
+    }
+}
+
+fn follow_namespaces(client: &Client, shutdown: &CancellationToken) -> Store<Namespace> {
+    let (store, writer) = reflector::store();
+    let stream = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        let followed = stream
+            .reflect(writer)
+            .take_until(shutdown.cancelled_owned())
+            .for_each(|event| {
+                if let Err(error) = event {
+                    tracing::warn!(kind = "Namespace", error = %error, "watch interrupted, resuming");
+                }
+                std::future::ready(())
+            });
+        followed.await;
+    });
+    store
+}
+
+/// `--storage-addr` as others reach it: the port that was really bound, on this host when no host is named.
+fn reachable(listener: &std::net::TcpListener, address: &str) -> String {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    let host = if host.is_empty() || host == "0.0.0.0" || host == "[::]" {
+        "localhost"
+    } else {
+        host
+    };
+    format!("{host}:{port}")
+}
+
+async fn stop_on_signal(shutdown: CancellationToken) {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(error = %error, "signals cannot be received; stop with SIGKILL");
+            return;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    shutdown.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_start_is_another_candidate() {
+        let (one, other) = (candidate("weir-0"), candidate("weir-0"));
+        assert!(one.starts_with("weir-0_") && one != other, "{one} {other}");
+    }
+}

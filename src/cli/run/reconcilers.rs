@@ -1,0 +1,155 @@
+//! The reconcilers of `weir run`: made at once, because the webhook reads their stores, and started when this process leads.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::kustomize::Kustomization;
+use crate::api::source::GitRepository;
+use crate::controllers::kustomization::Memories;
+use crate::controllers::{Shared, drift, gitrepository, kustomization, queue};
+use crate::telemetry::metrics::Metrics;
+
+/// How many Kustomizations may wait to be looked at again because another became ready; each has its own timer besides.
+const KICKS: usize = 4096;
+
+/// The controllers before they run.
+pub(super) struct Reconcilers {
+    shared: Arc<Shared>,
+    repositories: (Store<GitRepository>, Writer<GitRepository>),
+    writer: Writer<Kustomization>,
+    context: Arc<kustomization::Context>,
+    kicks: mpsc::Receiver<ObjectRef<Kustomization>>,
+}
+
+impl Reconcilers {
+    /// Makes the stores; nothing is asked yet.
+    pub(super) fn prepare(shared: &Arc<Shared>) -> Self {
+        let (store, writer) = reflector::store();
+        let (kick, kicks) = mpsc::channel(KICKS);
+        let context = kustomization::Context {
+            shared: Arc::clone(shared),
+            store,
+            memories: Memories::default(),
+            kick,
+        };
+        Self {
+            shared: Arc::clone(shared),
+            repositories: reflector::store(),
+            writer,
+            context: Arc::new(context),
+            kicks,
+        }
+    }
+
+    /// What is known of Kustomizations.
+    pub(super) fn kustomizations(&self) -> &Arc<kustomization::Context> {
+        &self.context
+    }
+
+    /// The GitRepositories of the cluster.
+    pub(super) fn repositories(&self) -> &Store<GitRepository> {
+        &self.repositories.0
+    }
+
+    /// Fills the stores, and reconciles once this process leads. Losing the lead ends the process: another one takes over,
+    /// and what was under way is safe to repeat.
+    pub(super) fn start(
+        self,
+        kinds: &[String],
+        leads: watch::Receiver<bool>,
+        shutdown: &CancellationToken,
+    ) -> Vec<JoinHandle<()>> {
+        let runs = |kind: &str| kinds.iter().any(|one| one == kind);
+        let (shared, (store, writer)) = (self.shared, self.repositories);
+        tokio::spawn(stop_when_lost(leads.clone(), shared.metrics.clone(), shutdown.clone()));
+        let sources = Arc::new(gitrepository::Context::new(Arc::clone(&shared)));
+        let repositories = controller(&shared, store, writer, shutdown).run(
+            elected(leads.clone(), runs("gitrepository")),
+            futures::stream::pending(),
+            gitrepository::reconcile,
+            gitrepository::on_error,
+            sources,
+        );
+        let (drift, leading, stopped) = (
+            Arc::clone(&self.context),
+            elected(leads.clone(), runs("kustomization")),
+            shutdown.clone(),
+        );
+        let drift = async move {
+            tokio::select! {
+                () = stopped.cancelled() => return,
+                () = leading => {}
+            }
+            drift::run(drift, stopped).await;
+        };
+        let triggers = kustomization::triggers(&self.context, self.kicks);
+        let kustomizations = controller(&shared, self.context.store.clone(), self.writer, shutdown).run(
+            elected(leads, runs("kustomization")),
+            triggers,
+            kustomization::reconcile,
+            kustomization::on_error,
+            self.context,
+        );
+        vec![
+            tokio::spawn(repositories),
+            tokio::spawn(kustomizations),
+            tokio::spawn(drift),
+        ]
+    }
+}
+
+fn controller<K>(
+    shared: &Arc<Shared>,
+    store: Store<K>,
+    writer: Writer<K>,
+    shutdown: &CancellationToken,
+) -> queue::Controller<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    queue::Controller {
+        api: Api::all(shared.client.clone()),
+        selector: shared.settings.watch_label_selector.clone(),
+        writer,
+        store,
+        concurrency: shared.settings.concurrent,
+        shutdown: shutdown.clone(),
+    }
+}
+
+/// Resolves when this process may reconcile; never for a kind that it leaves to others.
+async fn elected(mut leads: watch::Receiver<bool>, runs: bool) {
+    if !runs || leads.wait_for(|leads| *leads).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn stop_when_lost(mut leads: watch::Receiver<bool>, metrics: Metrics, shutdown: CancellationToken) {
+    metrics.leader(false);
+    let lost = async {
+        // An error means that the process is stopping.
+        if leads.wait_for(|leads| *leads).await.is_err() {
+            return false;
+        }
+        metrics.leader(true);
+        let lost = leads.wait_for(|leads| !*leads).await.is_ok();
+        metrics.leader(false);
+        lost
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        lost = lost => if lost {
+            tracing::error!("the lead was lost; stopping so that the new leader works alone");
+            shutdown.cancel();
+        },
+    }
+}

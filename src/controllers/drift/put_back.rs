@@ -1,0 +1,417 @@
+//! Puts single objects back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::reflector::ObjectRef as StoreRef;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::kustomize::Kustomization;
+use crate::cluster::events::{NewEvent, Severity};
+use crate::controllers::kustomization::{COMPONENT, Context, access};
+use crate::controllers::{Shared, record};
+use crate::core::diff;
+use crate::core::duration::format_duration;
+use crate::core::fields::Path;
+use crate::core::object::{Object, ObjectRef};
+use crate::guard::Mode;
+use crate::guard::revert::{Drift, Fight, Finding, Memory, Ours, Seen, Turn, judge};
+
+/// How many objects are put back at a time: as many as one reconciliation has requests in flight.
+const CONCURRENT: usize = 8;
+/// First wait after a failed attempt; each further failure doubles it.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest wait after failed attempts. A namespace that is being deleted takes seconds to minutes.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// How many fields an event names.
+const NAMED_FIELDS: usize = 5;
+/// Stands in for the name of a manager where there is none to see.
+const SOMEBODY: &str = "an unknown manager";
+
+/// Puts drifted objects back, one task for each.
+pub(super) struct Reverter {
+    context: Arc<Context>,
+    pending: Mutex<HashMap<ObjectRef, Pending>>,
+    fights: Mutex<HashMap<ObjectRef, Fight>>,
+    places: Semaphore,
+    started: Instant,
+    shutdown: CancellationToken,
+}
+
+/// What was seen last of an object that a task is at work on.
+struct Pending {
+    /// Its metadata; `None` when it is gone.
+    seen: Option<ObjectMeta>,
+    /// Grows with everything that is seen.
+    number: u64,
+    news: Arc<Notify>,
+}
+
+/// What to do next about an object.
+enum Next {
+    Done,
+    Wait(Duration),
+}
+
+impl Reverter {
+    pub(super) fn new(context: Arc<Context>, shutdown: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            pending: Mutex::default(),
+            fights: Mutex::default(),
+            places: Semaphore::new(CONCURRENT),
+            started: Instant::now(),
+            shutdown,
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.context.shared
+    }
+
+    /// Takes note of what a watch shows; `None` when the object is gone.
+    pub(super) fn seen(self: &Arc<Self>, object: ObjectRef, meta: Option<ObjectMeta>) {
+        {
+            let mut pending = lock(&self.pending);
+            if let Some(one) = pending.get_mut(&object) {
+                one.seen = meta;
+                one.number += 1;
+                one.news.notify_one();
+                return;
+            }
+            let finding = self
+                .shared()
+                .book
+                .with(&object, |memory| judge(memory, seen(meta.as_ref())));
+            if !matches!(finding, Some(Finding::Drift(_))) {
+                return;
+            }
+            pending.insert(
+                object.clone(),
+                Pending {
+                    seen: meta,
+                    number: 0,
+                    news: Arc::default(),
+                },
+            );
+        }
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.put_back(object).await });
+    }
+
+    /// Works on one object until nothing is left to do.
+    async fn put_back(self: Arc<Self>, object: ObjectRef) {
+        let mut failures = 0;
+        loop {
+            let Some((meta, number, news)) = lock(&self.pending)
+                .get(&object)
+                .map(|one| (one.seen.clone(), one.number, Arc::clone(&one.news)))
+            else {
+                return;
+            };
+            match self.step(&object, meta.as_ref(), &mut failures).await {
+                Next::Done => {
+                    let mut pending = lock(&self.pending);
+                    if pending.get(&object).is_none_or(|one| one.number == number) {
+                        pending.remove(&object);
+                        return;
+                    }
+                }
+                Next::Wait(wait) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = news.notified() => {}
+                        () = self.shutdown.cancelled() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn step(self: &Arc<Self>, object: &ObjectRef, meta: Option<&ObjectMeta>, failures: &mut u32) -> Next {
+        let Some(owner) = self.shared().book.with(object, |memory| memory.owner.clone()) else {
+            return Next::Done;
+        };
+        let lock_of_owner = self.shared().book.lock(&owner);
+        let _reading = lock_of_owner.read().await;
+        // While we waited the Kustomization may have been applied, and what was seen may be what it wrote.
+        let Some(memory) = self.shared().book.get(object) else {
+            return Next::Done;
+        };
+        let Finding::Drift(drift) = judge(&memory, seen(meta)) else {
+            return Next::Done;
+        };
+        let Some(kustomization) = self
+            .context
+            .store
+            .get(&StoreRef::new(&memory.owner.name).within(&memory.owner.namespace))
+        else {
+            return Next::Done;
+        };
+        if kustomization.spec.suspend == Some(true) || kustomization.metadata.deletion_timestamp.is_some() {
+            return Next::Done;
+        }
+        match crate::controllers::guard_mode(self.shared(), &kustomization, object) {
+            Mode::Enforce | Mode::Warn => {}
+            Mode::Audit => {
+                let message = format!("{}; not put back before the next interval", told(object, &drift));
+                self.tell(&kustomization, object, Severity::Warning, "DriftDetected", message);
+                return Next::Done;
+            }
+            Mode::Off => return Next::Done,
+        }
+        let frozen = self
+            .shared()
+            .freeze
+            .borrow()
+            .as_ref()
+            .and_then(|freeze| freeze.left(Timestamp::now()));
+        if let Some(left) = frozen {
+            return Next::Wait(left);
+        }
+        let manager = manager_of(&drift).to_owned();
+        if let Turn::After(wait) = self.turn(object, &manager, &drift.fields) {
+            return Next::Wait(wait);
+        }
+        let Some(desired) = self.desired(&memory, meta) else {
+            self.reconcile(&kustomization);
+            return Next::Done;
+        };
+        let revision = self.context.memories.status(&kustomization);
+        let revision = revision.and_then(|status| status.last_applied_revision);
+        let objects = match access::of(self.shared(), &kustomization, revision.as_deref()) {
+            Ok(access) => access.objects,
+            Err(error) => {
+                tracing::warn!(object = %object, error = %error, "drift cannot be put back");
+                return Next::Done;
+            }
+        };
+        let Ok(_place) = self.places.acquire().await else {
+            return Next::Done;
+        };
+        if memory.when_missing {
+            match objects.get(&memory.gvk, object).await {
+                Ok(None) => {}
+                // It is there, only without our labels; `IfNotPresent` asks no more.
+                Ok(Some(_)) => return Next::Done,
+                Err(_) => return Next::Wait(retry_after(failures)),
+            }
+        }
+        match objects.apply(&desired, crate::apply::objects::Mode::Write).await {
+            Ok(stored) => {
+                *failures = 0;
+                self.done(&kustomization, object, &drift, &memory, meta, &stored);
+                Next::Done
+            }
+            Err(error) => {
+                self.shared().metrics.drift(&object.kind, &manager, false);
+                tracing::warn!(object = %object, manager, error = %error, "drift could not be put back");
+                if *failures == 0 {
+                    let message = format!("{}; it cannot be put back: {error}", told(object, &drift));
+                    self.tell(&kustomization, object, Severity::Warning, "DriftNotReverted", message);
+                    // A reconciliation knows more ways: it recreates where that is allowed, and makes what is missing first.
+                    if !error.is_passing() {
+                        self.reconcile(&kustomization);
+                    }
+                }
+                Next::Wait(retry_after(failures))
+            }
+        }
+    }
+
+    /// The object as it was sent, without ignored fields that others have taken over since.
+    fn desired(&self, memory: &Memory, meta: Option<&ObjectMeta>) -> Option<Object> {
+        let desired = memory.desired.as_ref()?.object()?;
+        if memory.ignored.is_empty() {
+            return Some(desired);
+        }
+        let ours = meta.and_then(Ours::of);
+        let kept = ours.and_then(|ours| {
+            let set = crate::core::fields::FieldSet::parse(&serde_json::from_str(&ours.fields).ok()?).ok()?;
+            Some(set.paths())
+        });
+        let kept = kept.unwrap_or_default();
+        let given_up: Vec<&str> = memory
+            .ignored
+            .iter()
+            .map(String::as_str)
+            .filter(|pointer| !kept.iter().any(|path| path.is_at_pointer(pointer)))
+            .collect();
+        Object::new(diff::without(desired.value(), &given_up)).ok()
+    }
+
+    /// Notes and tells that an object was put back.
+    fn done(
+        self: &Arc<Self>,
+        kustomization: &Kustomization,
+        object: &ObjectRef,
+        drift: &Drift,
+        memory: &Memory,
+        meta: Option<&ObjectMeta>,
+        stored: &Object,
+    ) {
+        let desired = memory.desired.as_ref().and_then(|kept| kept.object());
+        let noted = desired.and_then(|desired| Memory::of(memory.owner.clone(), &desired, stored));
+        if let Some(noted) = noted {
+            let noted = Memory {
+                when_missing: memory.when_missing,
+                ignored: memory.ignored.clone(),
+                place: memory.place.clone(),
+                ..noted
+            };
+            self.shared().book.remember(object.clone(), noted);
+        }
+        let before = meta.and_then(|meta| meta.resource_version.as_deref());
+        if before == Some(stored.resource_version()) {
+            // Somebody wrote in our name what was there already.
+            return;
+        }
+        let manager = manager_of(drift);
+        self.shared().metrics.drift(&object.kind, manager, true);
+        let message = format!("{}; put back", told(object, drift));
+        tracing::info!(object = %object, manager, fields = %names(&drift.fields), "drift put back");
+        self.tell(kustomization, object, Severity::Normal, "DriftReverted", message);
+        let rounds = {
+            let mut fights = lock(&self.fights);
+            let now = self.started.elapsed();
+            fights.retain(|_, fight| !fight.is_over(now));
+            let fight = fights.entry(object.clone()).or_default();
+            fight.reverted(manager, &drift.fields, now).map(|_| fight.wait())
+        };
+        if let Some(wait) = rounds {
+            let message = format!(
+                "{manager} keeps changing {} of {object}, which Git declares; put back again after {} at the soonest. Take \
+                 the field out of Git if {manager} is to set it, or stop {manager} from setting it",
+                if drift.fields.is_empty() {
+                    "what Git declares".to_owned()
+                } else {
+                    names(&drift.fields)
+                },
+                format_duration(wait)
+            );
+            self.shared().metrics.drift_fight(&object.kind, manager);
+            tracing::warn!(object = %object, manager, fields = %names(&drift.fields), "fight over declared fields");
+            self.tell(kustomization, object, Severity::Warning, "DriftFight", message);
+        }
+        if object.kind == "Namespace" && object.group.is_empty() {
+            self.wake(&object.name);
+        }
+    }
+
+    /// The guard is frozen no more, or for another time.
+    pub(super) fn wake_all(&self) {
+        for one in lock(&self.pending).values() {
+            one.news.notify_one();
+        }
+    }
+
+    /// A namespace is back: what could not be put back into it can be now.
+    fn wake(&self, namespace: &str) {
+        for (object, one) in lock(&self.pending).iter() {
+            if object.namespace == namespace {
+                one.news.notify_one();
+            }
+        }
+    }
+
+    fn turn(&self, object: &ObjectRef, manager: &str, fields: &[Path]) -> Turn {
+        lock(&self.fights)
+            .get(object)
+            .map_or(Turn::Now, |fight| fight.turn(manager, fields, self.started.elapsed()))
+    }
+
+    /// Has the whole Kustomization reconciled, without the short cut for what looks unchanged.
+    fn reconcile(&self, kustomization: &Arc<Kustomization>) {
+        self.context
+            .memories
+            .with(kustomization, |memory| memory.drifted = true);
+        if self
+            .context
+            .kick
+            .try_send(StoreRef::from_obj(kustomization.as_ref()))
+            .is_err()
+        {
+            tracing::debug!("not queued, the queue is full; the interval will");
+        }
+    }
+
+    /// Events on the Kustomization and on the object itself.
+    fn tell(
+        &self,
+        kustomization: &Kustomization,
+        object: &ObjectRef,
+        severity: Severity,
+        reason: &str,
+        message: String,
+    ) {
+        let events = &self.shared().events;
+        let known = self
+            .shared()
+            .book
+            .with(object, |memory| (memory.gvk.api_version(), memory.uid.clone()));
+        record::event(events, kustomization, COMPONENT, severity, reason, message.clone(), &[]);
+        let Some((api_version, uid)) = known else { return };
+        events.record(NewEvent {
+            involved: ObjectReference {
+                api_version: Some(api_version),
+                kind: Some(object.kind.clone()),
+                namespace: Some(object.namespace.clone()).filter(|text| !text.is_empty()),
+                name: Some(object.name.clone()),
+                uid: Some(uid),
+                ..ObjectReference::default()
+            },
+            severity,
+            reason: reason.to_owned(),
+            message,
+            annotations: BTreeMap::new(),
+            component: COMPONENT,
+        });
+    }
+}
+
+/// `Deployment/prod/web: spec.replicas was changed by kubectl (scale)`.
+fn told(object: &ObjectRef, drift: &Drift) -> String {
+    let by = drift.manager.as_ref().map_or(SOMEBODY.to_owned(), ToString::to_string);
+    if drift.gone {
+        format!("{object} was deleted, or lost its owner labels")
+    } else if drift.fields.is_empty() {
+        format!("{object} was applied by somebody else under the name {by}")
+    } else {
+        let verb = if drift.fields.len() == 1 { "was" } else { "were" };
+        format!("{object}: {} {verb} changed by {by}", names(&drift.fields))
+    }
+}
+
+fn names(fields: &[Path]) -> String {
+    let named: Vec<String> = fields.iter().take(NAMED_FIELDS).map(ToString::to_string).collect();
+    match fields.len().saturating_sub(NAMED_FIELDS) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+fn manager_of(drift: &Drift) -> &str {
+    drift.manager.as_ref().map_or("", |manager| manager.name.as_str())
+}
+
+fn seen(meta: Option<&ObjectMeta>) -> Seen<'_> {
+    meta.map_or(Seen::Gone, Seen::There)
+}
+
+fn retry_after(failures: &mut u32) -> Duration {
+    let wait = FIRST_RETRY
+        .saturating_mul(2_u32.saturating_pow(*failures))
+        .min(LONGEST_RETRY);
+    *failures = failures.saturating_add(1);
+    wait
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

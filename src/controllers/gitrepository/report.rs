@@ -1,0 +1,87 @@
+//! How a look at a repository is told: status, events, log.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::status::{self, Ending};
+use super::{COMPONENT, Context, RecordError, STATUS_MANAGER};
+use crate::api::meta::{READY, REQUESTED_AT};
+use crate::api::source::{Artifact, GitRepository, GitRepositoryStatus};
+use crate::cluster::events::Severity;
+use crate::controllers::{Shared, record};
+
+/// Writes the status if it changed.
+pub(super) async fn write(
+    repository: &GitRepository,
+    context: &Context,
+    old: Option<&GitRepositoryStatus>,
+    ending: &Ending,
+) -> Result<(), RecordError> {
+    let requested_at = repository.annotations().get(REQUESTED_AT);
+    let generation = repository.metadata.generation.unwrap_or_default();
+    let before = old.cloned().unwrap_or_default();
+    let new = status::after(
+        &before,
+        ending,
+        generation,
+        &repository.spec,
+        requested_at,
+        Timestamp::now(),
+    );
+    record::status(&context.shared.client, repository, old, &new, STATUS_MANAGER).await?;
+    context.memory(repository, |memory| memory.status = Some(new));
+    Ok(())
+}
+
+/// Whether this ending differs from the last recorded one enough to be told: failures, and recovery from them.
+pub(super) fn is_news(ending: &Ending, old: Option<&GitRepositoryStatus>) -> bool {
+    let ready = old.and_then(|status| status.conditions.iter().find(|one| one.type_ == READY));
+    match ending.failure() {
+        None => ready.is_some_and(|ready| ready.status == "False"),
+        Some((reason, message)) => ready.is_none_or(|ready| ready.reason != reason || ready.message != message),
+    }
+}
+
+/// Tells an ending as an event, and a failure in the log.
+pub(super) fn tell(repository: &GitRepository, shared: &Shared, ending: &Ending) {
+    if let Ending::Stored(stored) = ending {
+        let artifact = &stored.artifact;
+        let message = format!("stored artifact for revision '{}'", artifact.revision);
+        let severity = Severity::Normal;
+        event(repository, shared, severity, "Succeeded", message, Some(artifact));
+    }
+    if let Some((reason, message)) = ending.failure() {
+        tracing::error!(
+            controller = "gitrepository", controllerKind = "GitRepository", name = %repository.name_any(),
+            namespace = %repository.namespace().unwrap_or_default(), reason = %reason, error = %message,
+            "reconciliation failed"
+        );
+        event(repository, shared, Severity::Warning, reason, message.to_owned(), None);
+    }
+}
+
+/// Records an event.
+pub(super) fn event(
+    repository: &GitRepository,
+    shared: &Shared,
+    severity: Severity,
+    reason: &str,
+    message: String,
+    artifact: Option<&Artifact>,
+) {
+    let annotations: Vec<(&str, &str)> = artifact.map_or_else(Vec::new, |artifact| {
+        vec![
+            ("source.toolkit.fluxcd.io/revision", artifact.revision.as_str()),
+            ("source.toolkit.fluxcd.io/digest", artifact.digest.as_str()),
+        ]
+    });
+    record::event(
+        &shared.events,
+        repository,
+        COMPONENT,
+        severity,
+        reason,
+        message,
+        &annotations,
+    );
+}

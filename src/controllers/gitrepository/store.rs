@@ -1,0 +1,153 @@
+//! From what was fetched to an artifact on disk and a snapshot in the hands of those who build from it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::key;
+use super::report::event;
+use super::status::{Ending, Stored, Verified, same_parts};
+use crate::api::source::{Artifact, GitRepository, GitRepositoryStatus};
+use crate::cluster::events::Severity;
+use crate::controllers::Shared;
+use crate::core::snapshot::{Commit, Files, Snapshot};
+use crate::source::Fetched;
+
+/// Makes an artifact of what was fetched, unless it is there already, and hands the snapshot over.
+pub(super) async fn store(
+    repository: &Arc<GitRepository>,
+    shared: &Arc<Shared>,
+    fetched: Fetched,
+    parts: (Vec<Artifact>, Option<Verified>),
+    old: Option<&GitRepositoryStatus>,
+) -> Ending {
+    let (namespace, name) = (repository.namespace().unwrap_or_default(), repository.name_any());
+    let (included, verified) = parts;
+    let tree = Arc::new(fetched.tree);
+    let same_parts = old.is_some_and(|status| {
+        same_parts(status, &repository.spec) && same_content(status.included_artifacts.as_ref(), &included)
+    });
+    let held = old
+        .and_then(|status| status.artifact.clone())
+        .filter(|artifact| artifact.revision == fetched.revision && same_parts && shared.artifacts.has(artifact));
+    let artifact = match held {
+        Some(artifact) => Artifact {
+            url: shared.artifacts.url(&artifact.path),
+            ..artifact
+        },
+        None => {
+            let (store, tree, revision) = (shared.artifacts.clone(), Arc::clone(&tree), fetched.revision.clone());
+            let (namespace, name) = (namespace.clone(), name.clone());
+            let put = tokio::task::spawn_blocking(move || {
+                let artifact = store.put(&namespace, &name, &revision, tree.as_ref(), Timestamp::now())?;
+                if let Err(error) = store.collect_garbage(&namespace, &name, Some(&artifact), SystemTime::now()) {
+                    tracing::warn!(namespace, name, error = %error, "old artifacts not deleted");
+                }
+                Ok::<_, crate::source::store::StoreError>(artifact)
+            });
+            match put.await {
+                Ok(Ok(artifact)) => {
+                    if let Some(lost) = &fetched.rewritten {
+                        let message = format!(
+                            "history was rewritten: commit {lost} is no longer part of it, following {}",
+                            fetched.revision
+                        );
+                        event(
+                            repository,
+                            shared,
+                            Severity::Warning,
+                            "HistoryRewritten",
+                            message,
+                            Some(&artifact),
+                        );
+                    }
+                    let message = format!("stored artifact for commit '{}'", fetched.commit.subject);
+                    event(
+                        repository,
+                        shared,
+                        Severity::Normal,
+                        "NewArtifact",
+                        message,
+                        Some(&artifact),
+                    );
+                    artifact
+                }
+                Ok(Err(error)) => {
+                    let message = format!("unable to archive artifact to storage: {error}");
+                    return Ending::StorageFailed {
+                        reason: "ArchiveOperationFailed",
+                        message,
+                    };
+                }
+                Err(error) => {
+                    let message = format!("unable to archive artifact to storage: {error}");
+                    return Ending::StorageFailed {
+                        reason: "ArchiveOperationFailed",
+                        message,
+                    };
+                }
+            }
+        }
+    };
+    let changed = shared.snapshots.revision(&key(repository)).as_ref() != Some(&artifact.revision) || !same_parts;
+    if changed {
+        publish(repository, shared, artifact.revision.clone(), fetched.commit, tree);
+    }
+    Ending::Stored(Box::new(Stored {
+        artifact,
+        included,
+        verified,
+    }))
+}
+
+/// Whether what is included now is what was.
+fn same_content(old: Option<&Vec<Artifact>>, new: &[Artifact]) -> bool {
+    let content = |artifacts: &[Artifact]| {
+        let one = |artifact: &Artifact| (artifact.revision.clone(), artifact.digest.clone());
+        artifacts.iter().map(one).collect::<Vec<_>>()
+    };
+    content(old.map(Vec::as_slice).unwrap_or_default()) == content(new)
+}
+
+fn publish(repository: &GitRepository, shared: &Shared, revision: String, commit: Commit, files: Arc<dyn Files>) {
+    let snapshot = Snapshot {
+        revision,
+        origin_revision: None,
+        commit: Some(commit),
+        files,
+    };
+    shared.snapshots.publish(key(repository), snapshot);
+}
+
+/// Hands over what an earlier run stored, if the disk still has it.
+pub(super) async fn offer_stored(repository: &GitRepository, shared: &Arc<Shared>, old: Option<&GitRepositoryStatus>) {
+    let Some((status, artifact)) = old.and_then(|status| Some((status, status.artifact.clone()?))) else {
+        return;
+    };
+    if shared.snapshots.revision(&key(repository)).is_some() {
+        return;
+    }
+    let plain = status.observed_include.is_none()
+        && status.observed_sparse_checkout.is_none()
+        && status.observed_recurse_submodules.is_none();
+    let ignore = status.observed_ignore.clone();
+    let (namespace, name) = (repository.namespace().unwrap_or_default(), repository.name_any());
+    let (revision, kept) = (artifact.revision.clone(), Arc::clone(shared));
+    let opened = tokio::task::spawn_blocking(move || {
+        let commit = artifact.revision.rsplit(':').next().unwrap_or_default();
+        let tree = kept.fetcher.open(&namespace, &name, commit, ignore.as_deref())?;
+        let commit = tree.describe()?;
+        let files: Arc<dyn Files> = if plain {
+            Arc::new(tree)
+        } else {
+            // What else belongs to it may have moved on; the archive has it as it was.
+            Arc::new(kept.artifacts.open(&artifact).ok()?)
+        };
+        Some((commit, files))
+    });
+    if let Ok(Some((commit, files))) = opened.await {
+        publish(repository, shared, revision, commit, files);
+    }
+}

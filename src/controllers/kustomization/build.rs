@@ -1,0 +1,181 @@
+//! Stages two to four: render, plan, judge. Nothing is written to the cluster here.
+//!
+//! Guarantees: a build whose inputs are those of the last one that was applied is not made again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::access::Access;
+use super::flow::{Again, Run, Stop, WORKER_RETRY};
+use super::inputs::{self, Times};
+use crate::api::meta::REQUESTED_AT;
+use crate::apply;
+use crate::controllers::policies::Policies;
+use crate::core::inventory::gvk_of;
+use crate::core::object::{Gvk, ObjectRef};
+use crate::core::snapshot::Snapshot;
+use crate::gate::{self, Surroundings, Verdict};
+use crate::plan::{self, Desired, Options, Owner, Plan, Scope};
+use crate::render::variables::Variables;
+use crate::render::{RenderError, Rendered};
+
+/// Shortest time until the next full reconciliation that is due already.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Run<'_> {
+    /// When nothing that a build depends on has changed: how long until the next full reconciliation is due.
+    pub(super) fn unchanged(
+        &self,
+        snapshot: &Snapshot,
+        variables: Option<&Variables>,
+        policies: u64,
+        times: &Times,
+    ) -> Result<Option<Duration>, Box<Stop>> {
+        let (Some(built), false) = (&self.memory.built, self.memory.drifted) else {
+            return Ok(None);
+        };
+        let age = built.at.elapsed();
+        let asked = self
+            .status()
+            .and_then(|status| status.last_handled_reconcile_at.as_ref())
+            != self.kustomization.annotations().get(REQUESTED_AT);
+        let values = variables.map(|variables| &variables.values);
+        let same = !asked
+            && age < times.interval
+            && built.generation == self.generation()
+            && built.policies == policies
+            && values.unwrap_or(&BTreeMap::new()) == &built.variables;
+        if !same {
+            return Ok(None);
+        }
+        let holds = built
+            .reads
+            .holds(snapshot.files.as_ref())
+            .map_err(|error| self.failed("ArtifactFailed", error.to_string(), snapshot))?;
+        Ok(holds.then(|| times.interval.saturating_sub(age).max(SOON)))
+    }
+
+    pub(super) async fn render(
+        &self,
+        snapshot: &Snapshot,
+        variables: Option<&Variables>,
+    ) -> Result<Rendered, Box<Stop>> {
+        let shared = &self.context.shared;
+        let request = inputs::request(&self.kustomization.spec, variables);
+        let started = Instant::now();
+        let result = shared.pool.render(&request, Arc::clone(&snapshot.files)).await;
+        shared
+            .metrics
+            .rendered(if result.is_ok() { "success" } else { "failed" }, started.elapsed());
+        result.map_err(|error| match error {
+            RenderError::NotFound(_) => self.failed("ArtifactFailed", error.to_string(), snapshot),
+            RenderError::Crashed { .. } | RenderError::Worker { .. } => {
+                let mut stop = self.failed("BuildFailed", error.to_string(), snapshot);
+                stop.again = Again::After(WORKER_RETRY);
+                stop
+            }
+            error => self.failed("BuildFailed", error.to_string(), snapshot),
+        })
+    }
+
+    /// Plans and judges.
+    pub(super) async fn decide(
+        &self,
+        rendered: Rendered,
+        access: &Access,
+        snapshot: &Snapshot,
+        digest: &str,
+        policies: &Policies,
+    ) -> Result<(Plan, Verdict), Box<Stop>> {
+        let (shared, spec) = (&self.context.shared, &self.kustomization.spec);
+        let fail = |message: String| {
+            let mut stop = self.failed("ReconciliationFailed", message, snapshot);
+            stop.attempt.digest = Some(digest.to_owned());
+            stop
+        };
+        let rendered = rendered.objects.into_iter().map(|one| Desired {
+            object: one.object,
+            file: one.file,
+            line: one.line,
+        });
+        let rendered: Vec<Desired> = rendered.collect();
+        let scopes = self.scopes(&rendered).await;
+        let owner = Owner {
+            name: self.kustomization.name_any(),
+            namespace: self.namespace(),
+        };
+        let desired = plan::prepare(rendered, &owner, spec.common_metadata.as_ref(), |gvk| {
+            scopes.get(gvk).copied()
+        })
+        .map_err(|error| fail(error.to_string()))?;
+        let (previous, _) = self.previous();
+        let live = apply::read_live(&access.objects, self.concerned(&desired))
+            .await
+            .map_err(|error| fail(error.to_string()))?;
+        let surroundings = Surroundings::new(&shared.namespaces.state(), &access.identity);
+        let library = policies.library.clone();
+        let options = Options {
+            prune: spec.prune,
+            force: spec.force,
+        };
+        let judged = tokio::task::spawn_blocking(move || {
+            let desired = gate::mutate(&library, desired, &live, &surroundings)?;
+            let plan = plan::plan(desired, &previous, &live, &owner, options);
+            let verdict = gate::judge(&library, &plan, &surroundings);
+            Ok::<_, Verdict>((plan, verdict))
+        })
+        .await;
+        match judged {
+            Ok(Ok(decided)) => Ok(decided),
+            Ok(Err(verdict)) => Ok((Plan::default(), verdict)),
+            Err(error) => Err(fail(format!("the policy evaluation ended unexpectedly: {error}"))),
+        }
+    }
+
+    /// Whether the kinds of these objects live in namespaces, for kinds that the cluster serves.
+    async fn scopes(&self, desired: &[Desired]) -> HashMap<Gvk, Scope> {
+        let discovery = self.context.shared.objects.discovery();
+        let mut scopes = HashMap::new();
+        for gvk in desired.iter().map(|one| one.object.gvk()) {
+            if !scopes.contains_key(&gvk)
+                && let Ok(resolved) = discovery.resolve(&gvk).await
+            {
+                let scope = if resolved.namespaced {
+                    Scope::Namespaced
+                } else {
+                    Scope::Cluster
+                };
+                scopes.insert(gvk, scope);
+            }
+        }
+        scopes
+    }
+
+    /// The objects whose live form a plan needs: the desired ones, and those that may have to go.
+    fn concerned(&self, desired: &[Desired]) -> Vec<(Gvk, ObjectRef)> {
+        let wanted = desired.iter().map(|one| (one.object.gvk(), one.object.reference()));
+        let mut concerned: Vec<(Gvk, ObjectRef)> = wanted.collect();
+        if self.kustomization.spec.prune {
+            let (previous, _) = self.previous();
+            let kept: HashSet<ObjectRef> = concerned.iter().map(|(_, object)| object.clone()).collect();
+            let stale = previous.0.iter().filter(|(object, _)| !kept.contains(*object));
+            concerned.extend(stale.map(|(object, version)| (gvk_of(object, version), object.clone())));
+        }
+        concerned
+    }
+}
+
+/// `sha256:<hex>` of the built objects.
+pub(super) fn digest(rendered: &Rendered) -> String {
+    let mut hasher = Sha256::new();
+    for one in &rendered.objects {
+        hasher.update(one.object.value().to_string());
+        hasher.update(b"\n");
+    }
+    format!("sha256:{}", crate::source::artifact::hex(&hasher.finalize()))
+}

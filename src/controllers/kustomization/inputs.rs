@@ -1,0 +1,192 @@
+//! What a Kustomization's spec asks for, checked and with its defaults: pure.
+//!
+//! Guarantees: a field that this version does not carry out is named, never ignored.
+
+use std::time::Duration;
+
+use crate::api::kustomize::{KustomizationSpec, SubstituteStrategy};
+use crate::core::duration::parse_duration;
+use crate::render::variables::Variables;
+use crate::render::{RenderRequest, Substitution};
+
+/// Flux's floor for timeouts: shorter ones would end before anything can become ready.
+const TIMEOUT_FLOOR: Duration = Duration::from_secs(30);
+/// By how much the default timeout is shorter than the interval.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
+
+/// Times of a Kustomization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Between reconciliations that nothing asked for.
+    pub interval: Duration,
+    /// After a failure.
+    pub retry: Duration,
+    /// For applying and for health.
+    pub timeout: Duration,
+}
+
+/// Why a spec is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// It asks for something that is not there yet.
+    #[error(
+        "{0} is not supported by this version of Weir; remove it or let Flux's kustomize-controller reconcile this object"
+    )]
+    Unsupported(&'static str),
+    /// A value cannot be used.
+    #[error("spec.{field}: {reason}")]
+    Invalid {
+        /// Field below `spec`.
+        field: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Checks a spec and reads its times.
+///
+/// # Errors
+/// Names the first field that is not supported or not valid.
+pub fn check(spec: &KustomizationSpec) -> Result<Times, SpecError> {
+    let unsupported = [
+        (spec.kube_config.is_some(), "spec.kubeConfig"),
+        (spec.decryption.is_some(), "spec.decryption"),
+        (some(spec.health_check_exprs.as_ref()), "spec.healthCheckExprs"),
+        (some(spec.ignore.as_ref()), "spec.ignore"),
+        (
+            spec.depends_on
+                .iter()
+                .flatten()
+                .any(|dependency| dependency.ready_expr.is_some()),
+            "spec.dependsOn[].readyExpr",
+        ),
+    ];
+    if let Some((_, field)) = unsupported.into_iter().find(|(asked, _)| *asked) {
+        return Err(SpecError::Unsupported(field));
+    }
+    let time = |field, text: &str| {
+        parse_duration(text).map_err(|error| SpecError::Invalid {
+            field,
+            reason: error.to_string(),
+        })
+    };
+    let interval = time("interval", &spec.interval)?;
+    let retry = spec
+        .retry_interval
+        .as_deref()
+        .map_or(Ok(interval), |text| time("retryInterval", text))?;
+    let timeout = match spec.timeout.as_deref() {
+        Some(text) => time("timeout", text)?,
+        None => interval.saturating_sub(TIMEOUT_MARGIN),
+    };
+    Ok(Times {
+        interval,
+        retry,
+        timeout: timeout.max(TIMEOUT_FLOOR),
+    })
+}
+
+/// `spec.path` as a path in the snapshot: `./apps/prod/` is `apps/prod`, the root is empty. Nothing leads above the root.
+#[must_use]
+pub fn path(spec: &KustomizationSpec) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in spec.path.as_deref().unwrap_or_default().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// What to build for a spec, with the variables that were gathered for it.
+#[must_use]
+pub fn request(spec: &KustomizationSpec, variables: Option<&Variables>) -> RenderRequest {
+    let strategy = spec
+        .post_build
+        .as_ref()
+        .and_then(|post_build| post_build.substitute_strategy);
+    RenderRequest {
+        path: path(spec),
+        target_namespace: spec.target_namespace.clone(),
+        name_prefix: spec.name_prefix.clone(),
+        name_suffix: spec.name_suffix.clone(),
+        patches: spec.patches.clone().unwrap_or_default(),
+        images: spec.images.clone().unwrap_or_default(),
+        components: spec.components.clone().unwrap_or_default(),
+        ignore_missing_components: spec.ignore_missing_components == Some(true),
+        build_metadata: spec.build_metadata.clone().unwrap_or_default(),
+        substitute: variables.map(|variables| Substitution {
+            variables: variables.values.clone(),
+            strict: true,
+            always: strategy == Some(SubstituteStrategy::Always),
+        }),
+    }
+}
+
+fn some<T>(list: Option<&Vec<T>>) -> bool {
+    list.is_some_and(|list| !list.is_empty())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    pub(in super::super) fn spec(extra: &Value) -> KustomizationSpec {
+        let mut spec = json!({"interval": "10m", "prune": true,
+            "sourceRef": {"kind": "GitRepository", "name": "repo"}});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let check = |extra: Value, expect: &str| {
+            let error = super::check(&spec(&extra)).unwrap_err().to_string();
+            assert!(error.starts_with(expect), "{error}");
+        };
+        check(
+            json!({"decryption": {"provider": "sops"}}),
+            "spec.decryption is not supported",
+        );
+        check(
+            json!({"kubeConfig": {"secretRef": {"name": "x"}}}),
+            "spec.kubeConfig is not supported",
+        );
+        check(
+            json!({"ignore": [{"paths": ["/spec"]}]}),
+            "spec.ignore is not supported",
+        );
+        check(
+            json!({"dependsOn": [{"name": "a", "readyExpr": "true"}]}),
+            "spec.dependsOn[].readyExpr is not",
+        );
+        check(json!({"interval": "soon"}), "spec.interval: \"soon\" is not a duration");
+    }
+
+    #[test]
+    fn times_have_flux_s_defaults() {
+        let seconds = |extra: Value| {
+            let times = super::check(&spec(&extra)).unwrap();
+            (times.interval.as_secs(), times.retry.as_secs(), times.timeout.as_secs())
+        };
+        assert_eq!(seconds(json!({})), (600, 600, 570));
+        assert_eq!(seconds(json!({"interval": "40s"})), (40, 40, 30));
+        assert_eq!(seconds(json!({"retryInterval": "5s", "timeout": "2m"})), (600, 5, 120));
+        assert_eq!(seconds(json!({"timeout": "1s"})), (600, 600, 30));
+    }
+
+    #[test]
+    fn paths_stay_in_the_snapshot() {
+        let check = |text: &str, expect: &str| assert_eq!(path(&spec(&json!({"path": text}))), expect);
+        check("./apps/prod/", "apps/prod");
+        check("/apps", "apps");
+        check("./", "");
+        check("../../etc", "etc");
+        check("a/../b", "b");
+    }
+}

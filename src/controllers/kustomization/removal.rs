@@ -1,0 +1,109 @@
+//! What happens to applied objects when their Kustomization is deleted.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+use std::time::Duration;
+
+use super::{COMPONENT, Context, RecordError, access, inputs, status};
+use crate::api::kustomize::{DeletionPolicy, Kustomization};
+use crate::apply;
+use crate::cluster::events::Severity;
+use crate::controllers::drift;
+use crate::controllers::record::{self, Reconciled};
+use crate::core::inventory::{Inventory, gvk_of};
+use crate::plan::{self, Owner};
+
+/// How soon a removal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long `WaitForTermination` waits when the spec has no usable timeout.
+const DEFAULT_WAIT: Duration = Duration::from_secs(300);
+
+/// Deletes what the deletion policy says and lets the Kustomization go.
+///
+/// # Errors
+/// When the finalizer could not be removed.
+pub(super) async fn finalize(kustomization: &Kustomization, context: &Context) -> Result<Reconciled, RecordError> {
+    let (shared, spec) = (&context.shared, &kustomization.spec);
+    let (inventory, _) = status::inventory(context.memories.status(kustomization).as_ref());
+    let removes = match spec.deletion_policy.unwrap_or(DeletionPolicy::MirrorPrune) {
+        DeletionPolicy::MirrorPrune => spec.prune,
+        DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
+        DeletionPolicy::Orphan => false,
+    };
+    drift::forget(shared, &drift::owner_of(kustomization)).await;
+    let removes = removes && spec.suspend != Some(true) && !inventory.0.is_empty();
+    if removes && let Some(account) = missing_account(kustomization, context).await {
+        orphaned(kustomization, context, &inventory, &account);
+    } else if removes && let Err(message) = remove(kustomization, context, &inventory).await {
+        record::event(
+            &shared.events,
+            kustomization,
+            COMPONENT,
+            Severity::Warning,
+            "PruneFailed",
+            message,
+            &[],
+        );
+        return Ok(Reconciled::badly(Action::requeue(RETRY)));
+    }
+    record::remove_finalizer(&shared.client, kustomization).await?;
+    context.memories.forget(kustomization);
+    shared.metrics.forget(
+        "Kustomization",
+        &kustomization.namespace().unwrap_or_default(),
+        &kustomization.name_any(),
+    );
+    Ok(Reconciled::well(Action::await_change()))
+}
+
+/// The service account that a removal needs and that is gone for certain.
+async fn missing_account(kustomization: &Kustomization, context: &Context) -> Option<String> {
+    let shared = &context.shared;
+    let account = access::account(kustomization, shared.settings.default_service_account.as_deref())?;
+    let namespace = kustomization.namespace().unwrap_or_default();
+    let api: Api<ServiceAccount> = Api::namespaced(shared.client.clone(), &namespace);
+    matches!(api.get_metadata_opt(&account).await, Ok(None)).then_some(account)
+}
+
+/// Without the account nothing can be removed, and nobody would bring it back for that: a namespace that is being deleted
+/// has often lost it first. What was applied stays, as with Flux.
+fn orphaned(kustomization: &Kustomization, context: &Context, inventory: &Inventory, account: &str) {
+    let left: Vec<String> = inventory.0.keys().map(ToString::to_string).collect();
+    let message = format!(
+        "unable to prune objects, there is no service account {account} in whose name to do it; they stay:\n{}",
+        left.join("\n")
+    );
+    let (events, severity) = (&context.shared.events, Severity::Warning);
+    record::event(events, kustomization, COMPONENT, severity, "PruneFailed", message, &[]);
+}
+
+async fn remove(kustomization: &Kustomization, context: &Context, inventory: &Inventory) -> Result<(), String> {
+    let revision = context.memories.status(kustomization);
+    let revision = revision.and_then(|status| status.last_applied_revision);
+    let access = access::of(&context.shared, kustomization, revision.as_deref()).map_err(|error| error.to_string())?;
+    let objects = &access.objects;
+    let wanted = inventory
+        .0
+        .iter()
+        .map(|(object, version)| (gvk_of(object, version), object.clone()))
+        .collect();
+    let live = apply::read_live(objects, wanted)
+        .await
+        .map_err(|error| error.to_string())?;
+    let owner = Owner {
+        name: kustomization.name_any(),
+        namespace: kustomization.namespace().unwrap_or_default(),
+    };
+    let deletions = plan::plan_removal(inventory, &live, &owner);
+    let failures = apply::remove(objects, &deletions).await;
+    if !failures.is_empty() {
+        let lines: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        return Err(lines.join("\n"));
+    }
+    if kustomization.spec.deletion_policy == Some(DeletionPolicy::WaitForTermination) {
+        let timeout = inputs::check(&kustomization.spec).map_or(DEFAULT_WAIT, |times| times.timeout);
+        apply::wait_until_gone(objects, &deletions, timeout).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Stage one: the snapshot of the source that a Kustomization builds from, or why there is none.
+
+use kube::Api;
+
+use super::flow::{Again, Run, Stop, progressing};
+use super::source_of;
+use super::status::Ending;
+use crate::api::source::GitRepository;
+use crate::cluster::client::explain;
+use crate::controllers::foreign::Missing;
+use crate::controllers::snapshots::SourceKey;
+use crate::core::duration::format_duration;
+use crate::core::snapshot::Snapshot;
+
+impl Run<'_> {
+    /// The snapshot of the source, or why there is none.
+    pub(super) async fn snapshot(&self) -> Result<Snapshot, Box<Stop>> {
+        let (shared, key) = (&self.context.shared, source_of(self.kustomization));
+        if shared.settings.no_cross_namespace_refs && key.namespace != self.namespace() {
+            let message = format!(
+                "can't access '{}/{}/{}', cross-namespace references have been blocked",
+                key.kind, key.namespace, key.name
+            );
+            let attempt = self.attempt(Ending::Stalled {
+                reason: "AccessDenied",
+                message,
+            });
+            return Err(self.stop(attempt, Again::Change));
+        }
+        if shared.foreign.answers_for(key.kind) {
+            let brought = shared.foreign.bring(&key).await;
+            return brought.map_err(|missing| match missing {
+                Missing::Source => self.not_there(&key),
+                Missing::Artifact => self.not_fetched_yet("Source artifact not found"),
+                Missing::File(_) => self.not_fetched_yet("Source is not ready, artifact not found"),
+                Missing::Failed(reason) => self.no_source(reason),
+            });
+        }
+        if let Some(snapshot) = shared.snapshots.get(&key) {
+            return Ok(snapshot);
+        }
+        let api: Api<GitRepository> = Api::namespaced(shared.client.clone(), &key.namespace);
+        match api.get_opt(&key.name).await {
+            Ok(Some(_)) => Err(self.not_fetched_yet("Source artifact not found")),
+            Ok(None) => Err(self.not_there(&key)),
+            Err(error) => Err(self.no_source(explain(&error))),
+        }
+    }
+
+    fn not_there(&self, key: &SourceKey) -> Box<Stop> {
+        self.no_source(format!(
+            "{}.source.toolkit.fluxcd.io \"{}\" not found",
+            key.kind, key.name
+        ))
+    }
+
+    fn not_fetched_yet(&self, what: &str) -> Box<Stop> {
+        let again = self.context.shared.settings.requeue_dependency;
+        let message = format!("{what}, retrying in {}", format_duration(again));
+        // At start the source has not been looked at yet; what was applied stays and is not called failed.
+        if self
+            .status()
+            .is_some_and(|status| status.last_applied_revision.is_some())
+        {
+            return self.stop(self.attempt(progressing(&message)), Again::Quietly(again));
+        }
+        let attempt = self.attempt(Ending::Failed {
+            reason: "ArtifactFailed",
+            message,
+        });
+        self.stop(attempt, Again::Wait(again))
+    }
+
+    fn no_source(&self, message: String) -> Box<Stop> {
+        let attempt = self.attempt(Ending::Failed {
+            reason: "ArtifactFailed",
+            message,
+        });
+        self.stop(attempt, Again::Retry)
+    }
+}

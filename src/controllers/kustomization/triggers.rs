@@ -1,0 +1,117 @@
+//! What makes a Kustomization worth another look beside its own changes and its interval: a new snapshot of its source, other
+//! policies, a dependency that became ready, and a change of a ConfigMap or Secret that asks to be watched.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::{Context, source_of};
+use crate::api::kustomize::{Kustomization, VariablesKind};
+use crate::api::meta::WATCH_LABEL;
+use crate::controllers::policies::Policies;
+use crate::controllers::snapshots::SourceKey;
+
+/// Value of the label by which a ConfigMap or Secret asks that its users be told of its changes.
+const WATCHED: &str = "Enabled";
+
+/// A stream of Kustomizations to look at again. `kicks` are those whose dependency became ready.
+pub fn triggers(
+    context: &Arc<Context>,
+    kicks: mpsc::Receiver<ObjectRef<Kustomization>>,
+) -> impl Stream<Item = ObjectRef<Kustomization>> + Send + 'static {
+    let (shared, store) = (&context.shared, &context.store);
+    let kicked = stream::unfold(
+        kicks,
+        |mut kicks| async move { kicks.recv().await.map(|one| (one, kicks)) },
+    );
+    let client = || shared.client.clone();
+    stream::select_all([
+        kicked.boxed(),
+        on_snapshots(store.clone(), shared.snapshots.listen()),
+        on_policies(store.clone(), shared.policies.clone()),
+        on_variables::<ConfigMap>(store.clone(), client(), VariablesKind::ConfigMap),
+        on_variables::<Secret>(store.clone(), client(), VariablesKind::Secret),
+    ])
+}
+
+fn on_snapshots(
+    store: Store<Kustomization>,
+    news: broadcast::Receiver<SourceKey>,
+) -> BoxStream<'static, ObjectRef<Kustomization>> {
+    let told = stream::unfold((store, news), |(store, mut news)| async move {
+        let dependents = match news.recv().await {
+            Ok(key) => selected(&store, |one| source_of(one) == key),
+            Err(broadcast::error::RecvError::Lagged(_)) => selected(&store, |_| true),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        Some((stream::iter(dependents), (store, news)))
+    });
+    told.flatten().boxed()
+}
+
+fn on_policies(
+    store: Store<Kustomization>,
+    policies: watch::Receiver<Policies>,
+) -> BoxStream<'static, ObjectRef<Kustomization>> {
+    let told = stream::unfold((store, policies), |(store, mut policies)| async move {
+        policies.changed().await.ok()?;
+        policies.borrow_and_update();
+        let affected = selected(&store, |_| true);
+        Some((stream::iter(affected), (store, policies)))
+    });
+    told.flatten().boxed()
+}
+
+/// Only metadata is watched: values of Secrets are read when a build needs them.
+fn on_variables<K>(
+    store: Store<Kustomization>,
+    client: Client,
+    kind: VariablesKind,
+) -> BoxStream<'static, ObjectRef<Kustomization>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let labelled = watcher::Config::default().labels(&format!("{WATCH_LABEL}={WATCHED}"));
+    let events = watcher(Api::<PartialObjectMeta<K>>::all(client), labelled).default_backoff();
+    let told = events.map(move |event| {
+        let users = match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) => {
+                selected(&store, |one| {
+                    one.namespace() == object.namespace() && uses(one, kind, &object.name_any())
+                })
+            }
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(kind = K::kind(&()).as_ref(), error = %error, "watch interrupted, resuming");
+                Vec::new()
+            }
+        };
+        stream::iter(users)
+    });
+    told.flatten().boxed()
+}
+
+fn uses(kustomization: &Kustomization, kind: VariablesKind, name: &str) -> bool {
+    let post_build = kustomization.spec.post_build.as_ref();
+    let from = post_build.and_then(|post_build| post_build.substitute_from.as_ref());
+    from.into_iter()
+        .flatten()
+        .any(|one| one.kind == kind && one.name == name)
+}
+
+/// Those that others depend on come first.
+fn selected(store: &Store<Kustomization>, wanted: impl Fn(&Kustomization) -> bool) -> Vec<ObjectRef<Kustomization>> {
+    let mut found: Vec<Arc<Kustomization>> = store.state().into_iter().filter(|one| wanted(one)).collect();
+    found.sort_by_key(|one| one.spec.depends_on.as_ref().map_or(0, Vec::len));
+    found.iter().map(|one| ObjectRef::from_obj(one.as_ref())).collect()
+}

@@ -1,0 +1,31 @@
+//! Who somebody is to the API server.
+
+/// Impersonation extra with the Kustomization that a write is made for, as in `shop/web`. Only Weir's role lets anybody set
+/// it, so it proves that Weir writes, whatever user it writes as.
+pub const KUSTOMIZATION_EXTRA: &str = "weir.dev/kustomization";
+/// Impersonation extra with the revision that is written.
+pub const REVISION_EXTRA: &str = "weir.dev/revision";
+
+/// Whom the API server takes us for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// User name, as in `system:serviceaccount:flux-system:weir-controller`.
+    pub username: String,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+impl Identity {
+    /// A service account, with the groups that the API server gives to all of them.
+    #[must_use]
+    pub fn of_service_account(namespace: &str, name: &str) -> Self {
+        Self {
+            username: format!("system:serviceaccount:{namespace}:{name}"),
+            groups: vec![
+                "system:serviceaccounts".to_owned(),
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated".to_owned(),
+            ],
+        }
+    }
+}

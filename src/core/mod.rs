@@ -1,0 +1,15 @@
+//! Values and pure decisions, shared by every stage.
+//!
+//! Guarantees: nothing in here performs I/O, reads a clock or names a client; time is always a parameter, so every
+//! decision can be repeated in a test. `tests/architecture.rs` holds this room to it.
+
+pub mod conditions;
+pub mod diff;
+pub mod duration;
+pub mod fields;
+pub mod health;
+pub mod identity;
+pub mod inventory;
+pub mod object;
+pub mod semver_range;
+pub mod snapshot;

@@ -1,0 +1,271 @@
+//! The decision itself.
+//!
+//! Order of the questions: whose is it, who asks, is it left alone on purpose; then, by operation, what would it change.
+//! A dry run and an owner that only warns turn a refusal into a warning at the very end, so both show what would happen.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::declared::{Declared, declared};
+use super::message::{Facts, explain, unseen, warning};
+use super::{Cause, Change, Denial, Identities, Mode, Operation, Owner, Reason, Verdict, modes};
+use crate::api::kustomize::GROUP;
+use crate::core::diff;
+use crate::core::fields::{FieldChange, FieldsError, Path, Step, changed_fields, value_at};
+use crate::core::object::Object;
+
+/// May the request go on?
+#[must_use]
+pub fn decide(change: &Change, owner: Option<&Owner>, identities: &Identities) -> Verdict {
+    let Some(owner) = owner else {
+        return allow(Reason::Unmanaged);
+    };
+    if identities.is_weir(&change.user) {
+        return allow(Reason::Weir);
+    }
+    if identities.is_api_server(&change.user) {
+        return allow(Reason::Controller);
+    }
+    if owner.mode == Mode::Off {
+        return allow(Reason::Off);
+    }
+    let refusal = match judge(change, owner, identities) {
+        Ok(reason) => {
+            let warnings = match reason {
+                Reason::Unseen => vec![unseen(change, owner)],
+                _ => Vec::new(),
+            };
+            return Verdict::Allow { reason, warnings };
+        }
+        Err(refusal) => refusal,
+    };
+    let told = |reason, consequence| Verdict::Allow {
+        reason,
+        warnings: vec![warning(change, owner, &refusal.facts, consequence)],
+    };
+    if let Some(consequence) = &owner.frozen {
+        told(Reason::Frozen, consequence)
+    } else if owner.suspended {
+        told(Reason::Suspended, "it is suspended, so this stays until it is resumed")
+    } else if owner.mode == Mode::Warn {
+        told(Reason::Warned, "Weir puts it back")
+    } else if owner.mode == Mode::Audit {
+        told(Reason::Audited, "it stays until the next interval")
+    } else if change.options.dry_run {
+        told(Reason::DryRun, "without a dry run this request is refused")
+    } else {
+        Verdict::Deny(Denial {
+            cause: refusal.cause,
+            fields: refusal.facts.fields().map(|field| field.path.to_string()).collect(),
+            message: explain(change, owner, &refusal.facts),
+        })
+    }
+}
+
+struct Refusal {
+    cause: Cause,
+    facts: Facts,
+}
+
+fn refuse(cause: Cause, facts: Facts) -> Result<Reason, Refusal> {
+    Err(Refusal { cause, facts })
+}
+
+fn judge(change: &Change, owner: &Owner, identities: &Identities) -> Result<Reason, Refusal> {
+    let subresource = change.subresource.as_str();
+    match change.operation {
+        // Evictions, bindings and tokens are made, not changed; none of them reaches what Git declares.
+        Operation::Create | Operation::Delete if !subresource.is_empty() => Ok(Reason::Undeclared),
+        Operation::Create if identities.is_controller(&change.user) => Ok(Reason::Controller),
+        Operation::Create => refuse(Cause::Creation, Facts::Created),
+        Operation::Delete if is_terminating(change) => Ok(Reason::Terminating),
+        Operation::Delete if is_left_alone(change) => Ok(Reason::LeftAlone),
+        Operation::Delete if identities.is_controller(&change.user) => Ok(Reason::Controller),
+        Operation::Delete => refuse(Cause::Deletion, Facts::Deleted),
+        Operation::Update if subresource == "scale" => judge_scale(change, owner),
+        Operation::Update if is_terminating(change) => Ok(Reason::Terminating),
+        Operation::Update => judge_update(change, owner),
+    }
+}
+
+/// `/scale` shows the number of replicas and nothing else, so what is declared is read from the parent.
+fn judge_scale(change: &Change, owner: &Owner) -> Result<Reason, Refusal> {
+    let replicas = |scale: Option<&Value>| scale?.pointer("/spec/replicas").cloned();
+    // The API leaves out a zero.
+    let number = |value: Option<Value>| value.unwrap_or(Value::from(0));
+    let (old, new) = (
+        number(replicas(change.old.as_ref())),
+        number(replicas(change.new.as_ref())),
+    );
+    if old == new {
+        return Ok(Reason::Undeclared);
+    }
+    let Some(parent) = &change.parent else {
+        return Ok(Reason::Unseen);
+    };
+    if left_alone(&parent.object) {
+        return Ok(Reason::LeftAlone);
+    }
+    if is_deleted(&parent.object) {
+        return Ok(Reason::Terminating);
+    }
+    let read = match declared(&parent.object) {
+        Ok(read) => read,
+        Err(error) => return unreadable(&error),
+    };
+    // A parent that is cached as metadata alone has no version of its own; in any version's terms the number is declared.
+    let applied = owner.applied.as_ref();
+    if read.fields.contains(&parent.replicas)
+        || read.elsewhere.contains(&parent.replicas)
+        || applied.is_some_and(|fields| fields.contains(&parent.replicas))
+    {
+        let field = FieldChange::new(parent.replicas.clone(), Some(&old), Some(&new));
+        return refuse(Cause::Fields, Facts::Changed(vec![field]));
+    }
+    Ok(Reason::Undeclared)
+}
+
+fn judge_update(change: &Change, owner: &Owner) -> Result<Reason, Refusal> {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return Ok(Reason::Unseen);
+    };
+    if old.get("kind") != new.get("kind") || old.get("metadata").is_none() {
+        return Ok(Reason::Undeclared);
+    }
+    let markers = changed_markers(old, new);
+    if !markers.is_empty() {
+        return refuse(Cause::Markers, Facts::Marked(markers));
+    }
+    if left_alone(old) {
+        return Ok(Reason::LeftAlone);
+    }
+    let before = match declared(old) {
+        Ok(before) => before,
+        Err(error) => return unreadable(&error),
+    };
+    let applied_here = before.elsewhere.is_empty();
+    let guarded = match &owner.applied {
+        Some(applied) if applied_here => before.fields.clone().union(applied.clone()),
+        _ => before.fields.clone(),
+    };
+    let mut changed = changed_fields(old, new, &guarded);
+    if !applied_here && change.subresource.is_empty() {
+        changed.extend(changed_in_another_version(old, new));
+    }
+    if !changed.is_empty() {
+        return refuse(Cause::Fields, Facts::Changed(changed));
+    }
+    judge_ownership(old, new, &before)
+}
+
+/// No declared value has changed as far as one can tell without a schema. The API server can tell: it has taken out of our
+/// entry what the request changes. What left it with another value is a change after all (a list taken as a whole that was
+/// declared empty); what left it with the same value was taken out by hand, to change it next time.
+fn judge_ownership(old: &Value, new: &Value, before: &Declared) -> Result<Reason, Refusal> {
+    let after = match declared(new) {
+        Ok(after) => after,
+        Err(error) => return unreadable(&error),
+    };
+    let lost = before.fields.difference(&after.fields).paths();
+    let (taken, changed): (Vec<Path>, Vec<Path>) = lost
+        .into_iter()
+        .partition(|path| value_at(old, path) == value_at(new, path));
+    let changed: Vec<FieldChange> = changed
+        .into_iter()
+        .map(|path| {
+            let (was, is) = (value_at(old, &path), value_at(new, &path));
+            FieldChange::new(path, was, is)
+        })
+        .collect();
+    if !changed.is_empty() {
+        return refuse(Cause::Fields, Facts::Changed(changed));
+    }
+    let elsewhere_lost = !before
+        .elsewhere
+        .difference(&after.elsewhere.union(after.fields))
+        .is_empty();
+    if elsewhere_lost || taken.iter().any(|path| value_at(old, path).is_some()) {
+        return refuse(Cause::Ownership, Facts::Disowned);
+    }
+    Ok(Reason::Undeclared)
+}
+
+/// Owner labels and control markers, which are Git's to write: labels and annotations in Flux's group and in Weir's.
+fn changed_markers(old: &Value, new: &Value) -> Vec<FieldChange> {
+    let mut found = Vec::new();
+    for field in ["labels", "annotations"] {
+        let map = |object: &'_ Value| {
+            object
+                .pointer(&format!("/metadata/{field}"))
+                .and_then(Value::as_object)
+                .cloned()
+        };
+        let (was, is) = (map(old).unwrap_or_default(), map(new).unwrap_or_default());
+        let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for key in keys.into_iter().filter(|key| is_marker(key)) {
+            let (was, is) = (was.get(key), is.get(key));
+            if was != is {
+                found.push(FieldChange::new(Path::of_fields(["metadata", field, key]), was, is));
+            }
+        }
+    }
+    found
+}
+
+fn is_marker(key: &str) -> bool {
+    [GROUP, modes::GROUP]
+        .iter()
+        .any(|group| key.strip_prefix(group).is_some_and(|rest| rest.starts_with('/')))
+}
+
+/// The object was applied in another version than this request speaks, so declared paths mean nothing here. Everything
+/// outside metadata and status is taken for declared then: a round trip through an old version must not be a way in.
+fn changed_in_another_version(old: &Value, new: &Value) -> Vec<FieldChange> {
+    let pointers = diff::drift(old, new, []);
+    let outside = pointers.iter().filter(|pointer| !pointer.starts_with("/metadata/"));
+    outside
+        .map(|pointer| {
+            let steps = pointer.split('/').skip(1).map(|token| match token.parse() {
+                Ok(index) => Step::Index(index),
+                Err(_) => Step::Field(token.replace("~1", "/").replace("~0", "~")),
+            });
+            FieldChange::new(Path(steps.collect()), old.pointer(pointer), new.pointer(pointer))
+        })
+        .collect()
+}
+
+fn unreadable(error: &FieldsError) -> Result<Reason, Refusal> {
+    refuse(Cause::Unreadable, Facts::Unreadable(error.to_string()))
+}
+
+fn is_terminating(change: &Change) -> bool {
+    change.old.as_ref().is_some_and(is_deleted)
+}
+
+fn is_deleted(object: &Value) -> bool {
+    object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|time| !time.is_null())
+}
+
+fn is_left_alone(change: &Change) -> bool {
+    change.old.as_ref().is_some_and(left_alone)
+}
+
+/// Whether the stored object carries a marker by which Flux leaves it alone. Nobody but Weir can have put it there.
+fn left_alone(object: &Value) -> bool {
+    let Ok(object) = Object::new(object.clone()) else {
+        return false;
+    };
+    [("reconcile", "disabled"), ("ssa", "Ignore"), ("ssa", "IfNotPresent")]
+        .iter()
+        .any(|(key, value)| object.marker_is(&format!("{GROUP}/{key}"), value))
+}
+
+fn allow(reason: Reason) -> Verdict {
+    Verdict::Allow {
+        reason,
+        warnings: Vec::new(),
+    }
+}

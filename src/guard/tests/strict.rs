@@ -1,0 +1,53 @@
+//! A strict namespace.
+
+use serde_json::json;
+
+use super::fixtures::*;
+use crate::guard::{Change, Options, Reason, Verdict, decide_strict};
+
+fn reason(change: &Change) -> Option<Reason> {
+    match decide_strict(change, &identities()) {
+        Verdict::Allow { reason, .. } => Some(reason),
+        Verdict::Deny(_) => None,
+    }
+}
+
+#[test]
+fn nothing_is_made_in_a_strict_namespace_but_by_weir_and_by_controllers() {
+    let mut owned = data("ConfigMap");
+    owned["metadata"]["ownerReferences"] = json!([{"kind": "Foo", "name": "x", "uid": "1", "controller": true}]);
+    let (plain, owned) = (create(&data("ConfigMap")), create(&owned));
+    let account = "system:serviceaccount:operators:foo";
+    let check = |change: Change, expect: Option<Reason>| assert_eq!(reason(&change), expect, "{change:?}");
+    check(by("jane", plain.clone()), None);
+    check(by("jane", owned.clone()), None);
+    check(by(account, plain.clone()), None);
+    check(by(account, owned), Some(Reason::Controller));
+    check(by(WEIR, plain.clone()), Some(Reason::Weir));
+    check(
+        by(
+            "system:serviceaccount:kube-system:root-ca-cert-publisher",
+            plain.clone(),
+        ),
+        Some(Reason::Controller),
+    );
+    // What is there may be changed and deleted like anywhere, if nobody manages it.
+    check(by("jane", delete(&data("ConfigMap"))), Some(Reason::Unmanaged));
+    let dry = Options {
+        dry_run: true,
+        ..Options::default()
+    };
+    let dry = Change {
+        options: dry,
+        ..by("jane", plain.clone())
+    };
+    check(dry, Some(Reason::DryRun));
+    let Verdict::Deny(denial) = decide_strict(&by("jane", plain), &identities()) else {
+        panic!("allowed")
+    };
+    insta::assert_snapshot!(denial.message, @r"
+    ConfigMap/prod/web cannot be made by hand: Namespace prod takes only what comes from Git.
+    To have it made, add it to the repository of a Kustomization that deploys into prod, and push.
+    The namespace says so by its label weir.dev/guard=strict.
+    ");
+}

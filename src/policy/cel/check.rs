@@ -1,0 +1,217 @@
+//! Parses expressions, refuses what could not be evaluated, and makes loops look at the clock.
+//!
+//! Guarantees: text and nesting are bounded; every variable and function that an expression names exists; what the
+//! evaluator does not know (messages of protocol buffers) is refused here; each turn of a loop first calls [`ALIVE`], which
+//! fails once the time is up. `variables.name` becomes one variable, so that reading it copies nothing else.
+
+use std::collections::HashSet;
+
+use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+use kube_cel::cel::parser::{Expression, Parser};
+use kube_cel::cel::{Context, ExecutionError};
+
+/// Longest expression. The longest in Gatekeeper's library has 600 bytes; the parser's time grows with the text.
+const MAX_BYTES: usize = 16 << 10;
+/// Deepest nesting, half of the parser's own default: each level takes several frames of the stack.
+const MAX_DEPTH: u16 = 48;
+
+/// A function that fails when the time is up; no expression can name it itself.
+pub(super) const ALIVE: &str = "@alive";
+/// The variable that holds the end of the time.
+pub(super) const END: &str = "@end";
+
+/// What expressions may name.
+pub(super) struct Names {
+    given: HashSet<String>,
+    variables: HashSet<String>,
+}
+
+impl Names {
+    pub(super) fn new(given: &[&str], variables: &[&str]) -> Self {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            given: owned(given),
+            variables: owned(variables),
+        }
+    }
+
+    /// From here on there is another variable.
+    pub(super) fn add(&mut self, variable: &str) {
+        self.variables.insert(variable.to_owned());
+    }
+}
+
+/// What `variables.name` is called within.
+pub(super) fn variable(name: &str) -> String {
+    format!("variables.{name}")
+}
+
+/// Parses and checks one expression.
+pub(super) fn parse(text: &str, names: &Names, functions: &Context<'_>) -> Result<Expression, String> {
+    if text.trim().is_empty() {
+        return Err("is missing".to_owned());
+    }
+    if text.len() > MAX_BYTES {
+        return Err(format!(
+            "has {} bytes, more than {MAX_BYTES}; use variables",
+            text.len()
+        ));
+    }
+    let mut expression = Parser::new()
+        .max_recursion_depth(MAX_DEPTH)
+        .parse(text)
+        .map_err(|errors| syntax(&errors))?;
+    let mut walk = Walk {
+        names,
+        functions,
+        bound: Vec::new(),
+    };
+    walk.expression(&mut expression)?;
+    Ok(expression)
+}
+
+/// The first syntax error, with its position.
+fn syntax(errors: &kube_cel::cel::ParseErrors) -> String {
+    errors.errors.first().map_or_else(
+        || "cannot be parsed".to_owned(),
+        |error| format!("line {}, column {}: {}", error.pos.0, error.pos.1, error.msg),
+    )
+}
+
+struct Walk<'a> {
+    names: &'a Names,
+    functions: &'a Context<'a>,
+    /// Variables of the loops around.
+    bound: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn expression(&mut self, expression: &mut IdedExpr) -> Result<(), String> {
+        let id = expression.id;
+        match &mut expression.expr {
+            Expr::Unspecified => return Err("has an empty part".to_owned()),
+            Expr::Struct(message) => {
+                return Err(format!("messages such as {} cannot be made here", message.type_name));
+            }
+            Expr::Literal(_) => {}
+            Expr::Ident(name) => self.known(name)?,
+            Expr::Select(select) => {
+                if let Expr::Ident(name) = &select.operand.expr
+                    && name == "variables"
+                    && !self.bound.contains(name)
+                {
+                    if !self.names.variables.contains(&select.field) {
+                        return Err(format!("there is no variable {:?} before this one", select.field));
+                    }
+                    let whole = Expr::Ident(variable(&select.field));
+                    expression.expr = if select.test {
+                        Expr::Literal(LiteralValue::Boolean(true.into()))
+                    } else {
+                        whole
+                    };
+                    return Ok(());
+                }
+                self.expression(&mut select.operand)?;
+            }
+            Expr::List(list) => {
+                for element in &mut list.elements {
+                    self.expression(element)?;
+                }
+            }
+            Expr::Map(map) => {
+                for entry in &mut map.entries {
+                    match &mut entry.expr {
+                        EntryExpr::MapEntry(entry) => {
+                            self.expression(&mut entry.key)?;
+                            self.expression(&mut entry.value)?;
+                        }
+                        EntryExpr::StructField(field) => self.expression(&mut field.value)?,
+                    }
+                }
+            }
+            Expr::Call(call) => self.call(call)?,
+            Expr::Comprehension(each) => {
+                self.expression(&mut each.iter_range)?;
+                self.expression(&mut each.accu_init)?;
+                let outside = self.bound.len();
+                self.bound.push(each.accu_var.clone());
+                self.bound.push(each.iter_var.clone());
+                self.bound.extend(each.iter_var2.clone());
+                for part in [&mut each.loop_cond, &mut each.loop_step, &mut each.result] {
+                    self.expression(part)?;
+                }
+                self.bound.truncate(outside);
+                let go_on = std::mem::take(&mut each.loop_cond);
+                each.loop_cond = while_alive(id, go_on);
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self, name: &str) -> Result<(), String> {
+        let known = self.bound.iter().any(|bound| bound == name) || self.names.given.contains(name);
+        let types = [
+            "bool",
+            "bytes",
+            "double",
+            "int",
+            "list",
+            "map",
+            "null_type",
+            "string",
+            "type",
+            "uint",
+        ];
+        if known || types.contains(&name) {
+            Ok(())
+        } else {
+            Err(format!("there is no variable {name:?}"))
+        }
+    }
+
+    fn call(&mut self, call: &mut CallExpr) -> Result<(), String> {
+        let named = call.func_name.starts_with(char::is_alphabetic);
+        let mut qualified = false;
+        if named {
+            if let Some(Expr::Ident(prefix)) = call.target.as_ref().map(|target| &target.expr) {
+                qualified = self.exists(&format!("{prefix}.{}", call.func_name));
+            }
+            if !qualified && !self.exists(&call.func_name) {
+                return Err(format!("there is no function {:?}", call.func_name));
+            }
+        }
+        if let Some(target) = call.target.as_mut().filter(|_| !qualified) {
+            self.expression(target)?;
+        }
+        for argument in &mut call.args {
+            self.expression(argument)?;
+        }
+        Ok(())
+    }
+
+    /// A call without arguments tells by its error whether the function is there.
+    fn exists(&self, function: &str) -> bool {
+        let call = Expr::Call(CallExpr {
+            func_name: function.to_owned(),
+            target: None,
+            args: Vec::new(),
+        });
+        let answer = self.functions.resolve(&IdedExpr { id: 0, expr: call });
+        !matches!(answer, Err(ExecutionError::UndeclaredReference(_)))
+    }
+}
+
+/// `@alive(@end) ? condition : false`. Not `&&`, which may swallow the error of one side.
+fn while_alive(id: u64, condition: IdedExpr) -> IdedExpr {
+    let of = |expr: Expr| IdedExpr { id, expr };
+    let call = |name: &str, args: Vec<IdedExpr>| {
+        of(Expr::Call(CallExpr {
+            func_name: name.to_owned(),
+            target: None,
+            args,
+        }))
+    };
+    let alive = call(ALIVE, vec![of(Expr::Ident(END.to_owned()))]);
+    let no = of(Expr::Literal(LiteralValue::Boolean(false.into())));
+    call(operators::CONDITIONAL, vec![alive, condition, no])
+}

@@ -1,0 +1,46 @@
+//! Policies: load, check, match, evaluate, mutate. One evaluator answers at every door.
+//!
+//! Two families live side by side: Gatekeeper's ConstraintTemplates with their constraints, and plain Rego packages as
+//! conftest knows them. Both get the same input, and both answer with [`Finding`]s.
+//!
+//! Guarantees: pure (what is judged, what else exists and how long it may take are parameters), bounded, and it never
+//! panics. Whatever a policy does wrong is a [`Problem`] when it is loaded or a finding when it is asked.
+
+mod cel;
+mod constraint;
+mod coverage;
+mod crd;
+mod decision;
+pub mod expansion;
+mod explain;
+mod inventory;
+mod judge;
+mod library;
+#[cfg(test)]
+mod library_tests;
+mod matching;
+mod mutate;
+#[cfg(test)]
+mod opa_tests;
+mod parameters;
+mod plain;
+mod rego;
+mod review;
+mod selector;
+mod source;
+#[cfg(test)]
+mod starter_tests;
+pub mod suite;
+mod template;
+pub mod testing;
+
+pub use coverage::{Coverage, Lines};
+pub use crd::{CONSTRAINT_LABEL, constraint_crd};
+pub use decision::{Action, Decision, EnforcementPoint, Finding};
+pub use explain::Tried;
+pub use inventory::Inventory;
+pub use library::{Library, Loaded};
+pub use mutate::{MutateError, Mutation};
+pub use review::{Operation, Review, ReviewError};
+pub use source::{Document, Problem, RegoFile, Severity, Sources};
+pub use template::TemplateKind;

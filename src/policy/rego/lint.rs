@@ -1,0 +1,272 @@
+//! What OPA's compiler refuses and regorus would only notice, or die of, while evaluating.
+//!
+//! Refused here: calls of functions that do not exist, calls with the wrong number of arguments, and functions that reach
+//! themselves, which would overflow the stack and end the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regorus::unstable::{Expr, LiteralStmt, Rule, RuleHead};
+
+use super::super::source::Problem;
+use super::builtins;
+use super::parse::Parsed;
+use super::walk::{self, Visitor};
+
+/// Checks modules that are evaluated together.
+pub(crate) fn lint(modules: &[&Parsed]) -> Vec<Problem> {
+    let functions = functions(modules);
+    let mut problems = Vec::new();
+    let mut edges: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for parsed in modules {
+        let mut calls = Calls {
+            parsed,
+            functions: &functions,
+            rule: parsed.package.clone(),
+            problems: &mut problems,
+            edges: &mut edges,
+        };
+        if let Err(walk::TooDeep(line, column)) = walk::module(&parsed.module, &mut calls) {
+            problems.push(too_deep(parsed.origin(), line, column));
+        }
+    }
+    problems.extend(recursion(modules, &functions, &edges));
+    problems
+}
+
+/// The problem of a chain that is too long.
+pub(crate) fn too_deep(origin: &str, line: u32, column: u32) -> Problem {
+    let message = format!(
+        "the expression chains more than {} operators; use intermediate variables",
+        walk::MAX_CHAIN
+    );
+    Problem::at(origin, line, column, message)
+}
+
+/// A function: how many arguments, and where it is.
+struct Function {
+    arguments: usize,
+    module: usize,
+    line: u32,
+    column: u32,
+}
+
+fn functions(modules: &[&Parsed]) -> BTreeMap<Vec<String>, Function> {
+    let mut found = BTreeMap::new();
+    for (index, parsed) in modules.iter().enumerate() {
+        for rule in &parsed.module.policy {
+            let (refr, arguments) = match rule.as_ref() {
+                Rule::Spec {
+                    head: RuleHead::Func { refr, args, .. },
+                    ..
+                } => (refr, args.len()),
+                Rule::Default { refr, args, .. } if !args.is_empty() => (refr, args.len()),
+                _ => continue,
+            };
+            let Some((names, _)) = walk::path(refr) else { continue };
+            let span = rule.span();
+            let path: Vec<String> = parsed.package.iter().cloned().chain(names).collect();
+            found.entry(path).or_insert(Function {
+                arguments,
+                module: index,
+                line: span.line,
+                column: span.col,
+            });
+        }
+    }
+    found
+}
+
+struct Calls<'a> {
+    parsed: &'a Parsed,
+    functions: &'a BTreeMap<Vec<String>, Function>,
+    /// The rule that the walk is in.
+    rule: Vec<String>,
+    problems: &'a mut Vec<Problem>,
+    edges: &'a mut BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+}
+
+impl Calls<'_> {
+    /// The function that a name means in this module.
+    fn resolve(&self, names: &[String]) -> Option<Vec<String>> {
+        let candidate = self.parsed.absolute(names);
+        if self.functions.contains_key(&candidate) {
+            return Some(candidate);
+        }
+        let local: Vec<String> = self.parsed.package.iter().chain(names).cloned().collect();
+        self.functions.contains_key(&local).then_some(local)
+    }
+
+    fn edge(&mut self, to: Vec<String>) {
+        self.edges.entry(self.rule.clone()).or_default().insert(to);
+    }
+}
+
+impl Visitor for Calls<'_> {
+    fn rule(&mut self, rule: &Rule) {
+        let refr = match rule {
+            Rule::Default { refr, .. } => refr,
+            Rule::Spec { head, .. } => match head {
+                RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. } => refr,
+            },
+        };
+        let names = walk::path(refr).map(|(names, _)| names).unwrap_or_default();
+        self.rule = self.parsed.package.iter().cloned().chain(names).collect();
+    }
+
+    fn stmt(&mut self, stmt: &LiteralStmt) {
+        // `with f as g` makes calls of f calls of g.
+        for with in &stmt.with_mods {
+            if let Some(function) = walk::path(&with.r#as).and_then(|(names, _)| self.resolve(&names)) {
+                self.edge(function);
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        let Expr::Call { fcn, params, .. } = expr else { return };
+        let span = root(fcn).span();
+        let Some((names, true)) = walk::path(fcn) else { return };
+        if let Some(path) = self.resolve(&names) {
+            let expected = self.functions.get(&path).map_or(0, |function| function.arguments);
+            // One more is the old way to name the result.
+            if params.len() != expected && params.len() != expected + 1 {
+                let message = format!(
+                    "function {} takes {expected} arguments and is called with {}",
+                    names.join("."),
+                    params.len()
+                );
+                self.problems
+                    .push(Problem::at(self.parsed.origin(), span.line, span.col, message));
+            }
+            self.edge(path);
+        } else if !builtins::exists(&names.join(".")) {
+            let message = format!("function {} does not exist here", names.join("."));
+            self.problems
+                .push(Problem::at(self.parsed.origin(), span.line, span.col, message));
+        }
+    }
+}
+
+/// Where a reference begins: its own span begins at its last part.
+fn root(mut expr: &Expr) -> &Expr {
+    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = expr {
+        expr = refr;
+    }
+    expr
+}
+
+/// Functions that reach themselves, each circle once.
+fn recursion(
+    modules: &[&Parsed],
+    functions: &BTreeMap<Vec<String>, Function>,
+    edges: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+) -> Vec<Problem> {
+    let mut done: BTreeSet<&Vec<String>> = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (start, function) in functions {
+        if done.contains(start) {
+            continue;
+        }
+        // Everything that `start` reaches; a circle through `start` comes back to it.
+        let mut reached: BTreeSet<&Vec<String>> = BTreeSet::new();
+        let mut open: Vec<&Vec<String>> = edges.get(start).into_iter().flatten().collect();
+        while let Some(next) = open.pop() {
+            if reached.insert(next) {
+                open.extend(edges.get(next).into_iter().flatten());
+            }
+        }
+        if !reached.contains(start) {
+            continue;
+        }
+        let circle = functions.keys().filter(|name| {
+            let back: BTreeSet<&Vec<String>> = reachable(edges, name);
+            reached.contains(name) && back.contains(start)
+        });
+        done.extend(circle);
+        let name = start.last().map_or("?", String::as_str);
+        let origin = modules.get(function.module).map_or("?", |parsed| parsed.origin());
+        problems.push(Problem::at(
+            origin,
+            function.line,
+            function.column,
+            format!("function {name} calls itself, directly or through others; Rego forbids recursion"),
+        ));
+    }
+    problems
+}
+
+fn reachable<'a>(
+    edges: &'a BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+    start: &Vec<String>,
+) -> BTreeSet<&'a Vec<String>> {
+    let mut reached = BTreeSet::new();
+    let mut open: Vec<&Vec<String>> = edges.get(start).into_iter().flatten().collect();
+    while let Some(next) = open.pop() {
+        if reached.insert(next) {
+            open.extend(edges.get(next).into_iter().flatten());
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::{Version, parse};
+    use super::*;
+
+    fn check(files: &[&str], expect: &[&str]) {
+        let parsed: Vec<Parsed> = files
+            .iter()
+            .enumerate()
+            .map(|(index, text)| parse(&format!("{index}.rego"), text, Version::V1).unwrap())
+            .collect();
+        let found: Vec<String> = lint(&parsed.iter().collect::<Vec<_>>())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn functions_must_exist() {
+        check(
+            &[
+                "package a\nf(x) := x\np if f(1) == startswith(\"a\", \"b\")\nq if {\n  nope(1)\n}\nr if http.send({}).status == 200",
+            ],
+            &[
+                "0.rego:5:3: function nope does not exist here",
+                "0.rego:7:6: function http.send does not exist here",
+            ],
+        );
+        check(
+            &[
+                "package a\nimport data.lib.x\nimport data.lib.y as z\np if x.f(1)\nq if data.lib.y.g(1)\nr if z.g(1)\ns if x.h(1)",
+                "package lib.x\nf(x) := x",
+                "package lib.y\ng(x) := x",
+            ],
+            &["0.rego:7:6: function x.h does not exist here"],
+        );
+        check(
+            &["package a\nf(x) := x\np if f(1, 2, 3)"],
+            &["0.rego:3:6: function f takes 1 arguments and is called with 3"],
+        );
+    }
+
+    #[test]
+    fn recursion_is_refused_before_it_can_overflow_the_stack() {
+        let said = "calls itself, directly or through others; Rego forbids recursion";
+        check(
+            &["package a\nf(x) := f(x)"],
+            &[&format!("0.rego:2:1: function f {said}")],
+        );
+        check(
+            &["package a\nf(x) := y if { y := {z | z := g(x)} }\ng(x) := h(x)\nh(x) if { not f(x) }\ni(x) := f(x)"],
+            &[&format!("0.rego:2:1: function f {said}")],
+        );
+        check(
+            &["package a\ng(x) := f(x)\nf(x) if { f2(x) with f2 as f }\nf2(x) := x"],
+            &[&format!("0.rego:3:1: function f {said}")],
+        );
+        check(&["package a\nf(x) := x\ng(x) := f(f(x))\nh(x) := f(g(x))"], &[]);
+    }
+}

@@ -1,0 +1,186 @@
+//! From a Rego text to a parsed module, behind the fence: measured before, rewritten on the way.
+
+use regorus::Source;
+use regorus::unstable::{Module, Parser, Ref};
+
+use super::super::source::Problem;
+use super::measure::{self, MAX_COLUMNS};
+use super::tokens::{Kind, Token, tokens};
+use super::{lint, rewrite, walk};
+
+/// Most rounds of rewriting negations; each goes one level of nesting deeper, and nesting is bounded before.
+const MAX_ROUNDS: usize = measure::MAX_DEPTH;
+
+/// Which Rego a text is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Before OPA 1.0: no `if` and `contains` needed.
+    V0,
+    /// Since OPA 1.0.
+    V1,
+}
+
+/// A module and the text that it was parsed from.
+#[derive(Debug, Clone)]
+pub(crate) struct Parsed {
+    /// The text as the engine gets it.
+    pub(crate) text: String,
+    /// The version it was read as.
+    pub(crate) version: Version,
+    /// The module as it was written, for checks that report columns: negations are as the author put them.
+    pub(crate) module: Ref<Module>,
+    /// Its package, without `data`.
+    pub(crate) package: Vec<String>,
+    origin: String,
+}
+
+impl Parsed {
+    /// What the text is called.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether the text compares with an operation, and so decides itself what it says about it.
+    pub(crate) fn mentions(&self, operation: &str) -> bool {
+        self.text.contains(&format!("\"{operation}\""))
+    }
+
+    /// The path that a name means: through `data`, an import or, failing both, as it stands.
+    pub(crate) fn absolute(&self, names: &[String]) -> Vec<String> {
+        let Some((first, rest)) = names.split_first() else {
+            return Vec::new();
+        };
+        if first == "data" {
+            return rest.to_vec();
+        }
+        for import in &self.module.imports {
+            let Some((target, true)) = walk::path(&import.refr) else {
+                continue;
+            };
+            let alias = match &import.r#as {
+                Some(alias) => Some(alias.text()),
+                None => target.last().map(String::as_str),
+            };
+            if alias == Some(first) {
+                return target.iter().skip(1).chain(rest).cloned().collect();
+            }
+        }
+        names.to_vec()
+    }
+
+    /// The package as Rego writes it, with a final name: `data.a["b-c"].name`.
+    pub(crate) fn rule_path(&self, name: &str) -> String {
+        let mut path = String::from("data");
+        for part in self.package.iter().map(String::as_str).chain([name]) {
+            let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !part.starts_with(|c: char| c.is_ascii_digit());
+            if plain {
+                path.push('.');
+                path.push_str(part);
+            } else {
+                path.push_str(&format!("[{}]", serde_json::Value::from(part)));
+            }
+        }
+        path
+    }
+}
+
+/// Parses a text.
+pub(crate) fn parse(origin: &str, text: &str, version: Version) -> Result<Parsed, Problem> {
+    let scanned = tokens(text);
+    if let Some(problem) = measure::measure(origin, text, &scanned) {
+        return Err(problem);
+    }
+    let mut text = rewrite::before_parsing(text, &scanned).unwrap_or_else(|| text.to_owned());
+    let module = module(origin, &text, version)?;
+    let (mut current, mut counter) = (module.clone(), 0);
+    for _ in 0..MAX_ROUNDS {
+        let edited = rewrite::negations(&text, &current, &mut counter)
+            .map_err(|walk::TooDeep(line, column)| lint::too_deep(origin, line, column))?;
+        let Some(edited) = edited else { break };
+        current = self::module(origin, &edited, version)?;
+        text = edited;
+    }
+    let package = walk::path(&module.package.refr)
+        .map(|(names, _)| names)
+        .unwrap_or_default();
+    Ok(Parsed {
+        text,
+        version,
+        module,
+        package,
+        origin: origin.to_owned(),
+    })
+}
+
+/// Parses a text of unknown version: as v1, and as v0 when it is that and only that.
+pub(crate) fn parse_either(origin: &str, text: &str) -> Result<Parsed, Problem> {
+    let error = match parse(origin, text, Version::V1) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    // A file in the style of v1 has an error in v1, even if v0 would read something into it.
+    if looks_like_v1(&tokens(text)) {
+        return Err(error);
+    }
+    parse(origin, text, Version::V0).map_err(|_| error)
+}
+
+/// Whether a text asks for v1, or uses its `if` without importing it.
+fn looks_like_v1(tokens: &[Token<'_>]) -> bool {
+    let code: Vec<&str> = tokens
+        .iter()
+        .filter(|token| token.kind != Kind::Comment)
+        .map(|token| token.text)
+        .collect();
+    let imports = |path: &[&str]| code.windows(path.len()).any(|window| window == path);
+    imports(&["import", "rego", ".", "v1"])
+        || (code.contains(&"if") && !imports(&["import", "future", ".", "keywords"]))
+}
+
+fn module(origin: &str, text: &str, version: Version) -> Result<Ref<Module>, Problem> {
+    let parsed = super::fenced(|| {
+        let source = Source::from_contents(origin.to_owned(), text.to_owned())?;
+        let mut parser = Parser::new(&source)?;
+        parser.set_max_col(std::num::NonZeroU32::new(MAX_COLUMNS).unwrap_or(std::num::NonZeroU32::MAX));
+        if version == Version::V1 {
+            parser.enable_rego_v1()?;
+        }
+        Ok(Ref::new(parser.parse()?))
+    });
+    parsed.map_err(|error| error.into_problem(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_found_out() {
+        let version = |text: &str| parse_either("x.rego", text).map(|parsed| parsed.version);
+        assert_eq!(version("package a\ndeny contains \"x\" if true"), Ok(Version::V1));
+        assert_eq!(version("package a\ndeny[\"x\"] { true }"), Ok(Version::V0));
+        let said = version("package a\nimport rego.v1\ndeny[\"x\"] { true }")
+            .unwrap_err()
+            .to_string();
+        assert!(said.starts_with("x.rego:3:11: "), "{said}");
+    }
+
+    #[test]
+    fn errors_have_positions() {
+        let check = |text: &str, expect: &str| {
+            assert_eq!(parse("x.rego", text, Version::V1).unwrap_err().to_string(), expect);
+        };
+        check(
+            "package a\np if {\n  x := 1\n  y := \n}",
+            "x.rego:5:1: expecting expression",
+        );
+        check("", "x.rego:1:1: expecting `package` Missing package declaration.");
+    }
+
+    #[test]
+    fn packages_with_strange_names_are_addressed() {
+        let parsed = parse("x", "package a[\"b-c\"].d", Version::V1).unwrap();
+        assert_eq!(parsed.rule_path("deny"), "data.a[\"b-c\"].d.deny");
+    }
+}

@@ -1,0 +1,307 @@
+//! Modules that are evaluated together, compiled once and shared by all threads.
+//!
+//! Flow: [`Program::compile`] checks and prepares an engine; [`Program::session`] clones it (cheap: the compiled form is
+//! shared) and hands it the input; [`Session::value`] evaluates one rule.
+//!
+//! Preparing costs hundreds of microseconds and setting data undoes it. So a program that looks at the inventory keeps an
+//! engine prepared with the last one; a new inventory costs one preparation, the same again none.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use regorus::utils::limits::{ExecutionTimerConfig, monotonic_now};
+use regorus::{Engine, PolicyLengthConfig, Value};
+
+use super::super::coverage::Coverage;
+use super::super::inventory::Inventory;
+use super::super::source::Problem;
+use super::measure::{MAX_COLUMNS, MAX_LINES};
+use super::parse::{Parsed, Version};
+use super::{EngineError, builtins, fenced, lint};
+
+/// How much work the engine does between two looks at the clock: a look costs about as much as one unit of work.
+const CHECK_EVERY: NonZeroU32 = NonZeroU32::new(64).unwrap();
+
+/// Compiled modules.
+pub(crate) struct Program {
+    base: Engine,
+    /// The engine prepared with the last inventory, for programs that look at it.
+    with_inventory: Option<Mutex<Option<(Inventory, Engine)>>>,
+    /// What was evaluated, when somebody wants to know.
+    coverage: OnceLock<Arc<Mutex<Coverage>>>,
+}
+
+/// One evaluation.
+pub(crate) struct Session {
+    engine: Engine,
+    coverage: Option<Arc<Mutex<Coverage>>>,
+}
+
+/// Time that evaluations share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    end: Option<Duration>,
+    total: Duration,
+}
+
+impl Deadline {
+    /// Begins now. The clock is the engine's own: the room has none.
+    pub(crate) fn after(total: Duration) -> Self {
+        let end = monotonic_now().map(|now| now.saturating_add(total));
+        Self { end, total }
+    }
+
+    /// When it ends, in nanoseconds of the engine's clock; never, where there is no clock.
+    pub(crate) fn end_nanos(self) -> i64 {
+        self.end
+            .map_or(i64::MAX, |end| i64::try_from(end.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// Whether a time that [`Deadline::end_nanos`] gave is over.
+    pub(crate) fn passed(end_nanos: i64) -> bool {
+        monotonic_now().is_some_and(|now| i64::try_from(now.as_nanos()).is_ok_and(|now| now >= end_nanos))
+    }
+
+    /// What is left of it.
+    pub(crate) fn remaining(self) -> Result<Duration, EngineError> {
+        let now = monotonic_now().unwrap_or_default();
+        let rest = self.end.map_or(self.total, |end| end.saturating_sub(now));
+        if rest.is_zero() {
+            return Err(EngineError::timed_out(self.total));
+        }
+        Ok(rest)
+    }
+}
+
+impl Program {
+    /// Checks and prepares modules.
+    pub(crate) fn compile(modules: &[&Parsed]) -> Result<Self, Vec<Problem>> {
+        let problems = lint::lint(modules);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let origin = modules.first().map_or("", |parsed| parsed.origin());
+        let base = fenced(|| prepare(modules)).map_err(|error| vec![error.into_problem(origin)])?;
+        // Any mention will do: a needless preparation costs little, a missing inventory a wrong answer.
+        let looks = modules
+            .iter()
+            .any(|parsed| parsed.text.contains("inventory") || parsed.text.contains("data["));
+        Ok(Self {
+            base,
+            with_inventory: looks.then(|| Mutex::new(None)),
+            coverage: OnceLock::new(),
+        })
+    }
+
+    /// Notes from now on which lines are evaluated. Evaluations cost several times as much then.
+    pub(crate) fn cover(&self) {
+        self.coverage.get_or_init(Arc::default);
+    }
+
+    /// What was evaluated since.
+    pub(crate) fn coverage(&self) -> Coverage {
+        let lines = self.coverage.get();
+        lines.map_or_else(Coverage::default, |lines| {
+            lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
+    /// Begins an evaluation.
+    pub(crate) fn session(&self, input: Value, inventory: &Inventory) -> Result<Session, EngineError> {
+        let mut engine = match &self.with_inventory {
+            None => self.base.clone(),
+            Some(cached) => self.prepared_with(inventory, cached)?,
+        };
+        engine.set_input(input);
+        let coverage = self.coverage.get().cloned();
+        engine.set_enable_coverage(coverage.is_some());
+        Ok(Session { engine, coverage })
+    }
+
+    fn prepared_with(
+        &self,
+        inventory: &Inventory,
+        cached: &Mutex<Option<(Inventory, Engine)>>,
+    ) -> Result<Engine, EngineError> {
+        {
+            let cached = cached.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, engine)) = cached.as_ref().filter(|(known, _)| known.is(inventory)) {
+                return Ok(engine.clone());
+            }
+        }
+        let engine = fenced(|| {
+            let mut engine = self.base.clone();
+            engine.add_data(inventory.data())?;
+            warm(&mut engine)?;
+            Ok(engine)
+        })?;
+        let mut cached = cached.lock().unwrap_or_else(PoisonError::into_inner);
+        *cached = Some((inventory.clone(), engine.clone()));
+        Ok(engine)
+    }
+}
+
+impl Session {
+    /// The value of a rule; `None` when it is undefined.
+    pub(crate) fn value(&mut self, rule: &str, deadline: Deadline) -> Result<Option<Value>, EngineError> {
+        let limit = deadline.remaining()?;
+        let engine = &mut self.engine;
+        let value = fenced(|| {
+            engine.set_execution_timer_config(ExecutionTimerConfig {
+                limit,
+                check_interval: CHECK_EVERY,
+            });
+            engine.eval_rule(rule.to_owned())
+        });
+        if let Some(coverage) = &self.coverage
+            && let Ok(report) = fenced(|| self.engine.get_coverage_report())
+        {
+            coverage
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .merge(&Coverage::of(&report));
+        }
+        match value {
+            Ok(Value::Undefined) => Ok(None),
+            Ok(value) => Ok(Some(value)),
+            // What counts is the budget that was set, not what was left of it.
+            Err(_) if deadline.remaining().is_err() => Err(EngineError::timed_out(deadline.total)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Session {
+    /// What `print` said.
+    pub(crate) fn prints(&mut self) -> Vec<String> {
+        self.engine.take_prints().unwrap_or_default()
+    }
+}
+
+fn prepare(modules: &[&Parsed]) -> anyhow::Result<Engine> {
+    let mut engine = Engine::new();
+    let limits = PolicyLengthConfig::default();
+    engine.set_policy_length_config(PolicyLengthConfig {
+        max_col: NonZeroU32::new(MAX_COLUMNS).unwrap_or(limits.max_col),
+        // Rewriting adds to a text that was measured before, so the engine's own limits are wider.
+        max_file_bytes: limits
+            .max_file_bytes
+            .saturating_mul(std::num::NonZeroUsize::new(4).unwrap_or(limits.max_lines)),
+        max_lines: std::num::NonZeroUsize::new(usize::try_from(MAX_LINES)? + 1).unwrap_or(limits.max_lines),
+    });
+    // OPA's builtins are undefined when they fail, and so are ours.
+    engine.set_strict_builtin_errors(false);
+    // Otherwise `print` writes to standard error.
+    engine.set_gather_prints(true);
+    builtins::install(&mut engine).map_err(anyhow::Error::msg)?;
+    for parsed in modules {
+        engine.set_rego_v0(parsed.version == Version::V0);
+        engine.add_policy(parsed.origin().to_owned(), parsed.text.clone())?;
+    }
+    warm(&mut engine)?;
+    Ok(engine)
+}
+
+/// Has the engine analyse its modules now rather than at the first evaluation of every clone.
+fn warm(engine: &mut Engine) -> anyhow::Result<()> {
+    engine.set_rego_v0(false);
+    engine.eval_query("true".to_owned(), false)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+    use super::*;
+
+    fn eval(version: Version, text: &str, budget: Duration) -> Result<Option<Value>, String> {
+        let parsed = parse("x.rego", text, version).map_err(|problem| problem.to_string())?;
+        let program = Program::compile(&[&parsed]).map_err(|problems| problems[0].to_string())?;
+        let input = Value::from_json_str(r#"{"a": 1}"#).unwrap();
+        let mut session = program
+            .session(input, &Inventory::default())
+            .map_err(|error| error.to_string())?;
+        session
+            .value("data.x.p", Deadline::after(budget))
+            .map_err(|error| error.to_string())
+    }
+
+    fn check(version: Version, text: &str, expect: &str) {
+        let found = eval(version, &format!("package x\n{text}"), Duration::from_secs(10));
+        let found = match found {
+            Ok(Some(value)) => value.to_string(),
+            Ok(None) => "undefined".to_owned(),
+            Err(error) => format!("error: {error}"),
+        };
+        assert_eq!(found, expect, "{text}");
+    }
+
+    // Each of these is what OPA 1.17.1 answers.
+    #[test]
+    fn negations_decide_as_opa_does() {
+        let f = "f(a) { a == \"never\" }\ng(a) = a { true }\nlst = [\"a\"]\n";
+        for (body, expect) in [
+            ("not input.m", "true"),
+            ("not input.m == 1", "true"),
+            ("not input.m = 1", "true"),
+            ("not (input.m == 1)", "true"),
+            ("x := 1; not x == input.m", "true"),
+            ("not input.m != 1", "undefined"),
+            ("not input.m > 1", "undefined"),
+            ("not f(input.m)", "undefined"),
+            ("not f(input.a)", "true"),
+            ("not g(input.m) == 1", "undefined"),
+            ("not f(g(input.m))", "undefined"),
+            ("not startswith(input.m, \"a\")", "undefined"),
+            ("not lst[input.m]", "undefined"),
+            ("not [input.m] == [1]", "undefined"),
+            ("not input.m + 1 == 2", "undefined"),
+            ("not f(input.a) with input as {\"b\": 1}", "undefined"),
+            ("not f(input.b) with input as {\"b\": 1}", "true"),
+            ("not {input.m} == {1}", "undefined"),
+            ("not -input.m == 1", "undefined"),
+        ] {
+            check(Version::V0, &format!("{f}p {{ {body} }}"), expect);
+        }
+        for body in [
+            "not input.m in {\"a\"}",
+            "not 1 in input.m",
+            "not \"k\", input.m in {\"a\": 1}",
+        ] {
+            check(Version::V1, &format!("p if {{ {body} }}"), "undefined");
+        }
+    }
+
+    #[test]
+    fn rules_with_several_bodies_decide_as_opa_does() {
+        check(Version::V0, "p[x] { x := 1 } { x := 2 }", "[1,2]");
+        check(
+            Version::V0,
+            "f(x) = y { x == 2; y := 1 } { x == 1; y := 5 }\np = f(1) { true }",
+            "5",
+        );
+        check(Version::V0, "p {\n  x := 1\n  x\n  (x + 1) >= 2\n}", "true");
+    }
+
+    #[test]
+    fn builtins_that_fail_are_undefined() {
+        check(Version::V1, "p if { x := 1 / 0 }", "undefined");
+        check(Version::V1, "p := to_number(\"a\")", "undefined");
+        check(Version::V1, "p := sprintf(\"%d of %s\", [1])", "\"1 of %!s(MISSING)\"");
+    }
+
+    #[test]
+    fn an_endless_policy_ends_with_its_budget() {
+        let text =
+            "package x\np := count([1 | some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a != b])";
+        let error = eval(Version::V1, text, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error, "the evaluation did not end within its budget of 20ms");
+    }
+
+    #[test]
+    fn what_the_engine_refuses_has_a_position() {
+        let error = eval(Version::V1, "package x\np if {\n  y > 1\n}", Duration::from_secs(1)).unwrap_err();
+        assert!(error.starts_with("x.rego:3:3: "), "{error}");
+    }
+}

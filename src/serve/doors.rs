@@ -1,0 +1,136 @@
+//! The three doors: `/validate` and `/mutate` ask the policies, `/guard` asks whose field it is.
+//!
+//! Guarantees: every door reads from memory except `/guard` for a subresource, which reads the object behind it; before
+//! everything that decides has been read at start, a request gets an error and not an answer, which the webhook's
+//! `failurePolicy` resolves.
+
+mod guard;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
+
+use super::webhook::Doors;
+use crate::admission::desk::Door;
+use crate::admission::review::{AdmissionRequest, Answer, Operation};
+use crate::api::source::GitRepository;
+use crate::controllers::{Shared, kustomization};
+use crate::core::identity::KUSTOMIZATION_EXTRA;
+use crate::guard::Identities;
+use crate::policy::{Inventory, Library, Review};
+
+/// Longest evaluation of all policies on one request; the webhooks' timeout in `manifests/` is 3 s.
+const BUDGET: Duration = Duration::from_millis(2000);
+
+/// All doors of `weir run`.
+#[must_use]
+pub fn all(
+    shared: &Arc<Shared>,
+    kustomizations: &Arc<kustomization::Context>,
+    repositories: &Store<GitRepository>,
+) -> Doors {
+    let guard = guard::Guard {
+        shared: Arc::clone(shared),
+        kustomizations: Arc::clone(kustomizations),
+        repositories: repositories.clone(),
+        identities: Identities {
+            weir: [shared.identity.username.clone()].into(),
+            extra: Some(KUSTOMIZATION_EXTRA.to_owned()),
+            ..Identities::default()
+        },
+    };
+    Doors {
+        validate: Arc::new(Validate(Arc::clone(shared))),
+        mutate: Arc::new(Mutate(Arc::clone(shared))),
+        guard: Arc::new(guard),
+    }
+}
+
+/// Evaluates every policy that matches.
+struct Validate(Arc<Shared>);
+
+impl Door for Validate {
+    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
+        self.judge(request).boxed()
+    }
+}
+
+impl Validate {
+    async fn judge(&self, request: AdmissionRequest) -> Result<Answer, String> {
+        let (library, review) = prepared(&self.0, &request)?;
+        let decided =
+            tokio::task::spawn_blocking(move || library.evaluate(&review, &Inventory::default(), BUDGET)).await;
+        let decision = decided.map_err(|error| format!("the policy evaluation ended unexpectedly: {error}"))?;
+        let warnings = decision
+            .warnings()
+            .map(|one| format!("[{}] {}", one.short_policy(), one.message))
+            .collect();
+        Ok(if decision.denied() {
+            Answer {
+                warnings,
+                ..Answer::deny(decision.denial_message())
+            }
+        } else {
+            Answer {
+                warnings,
+                ..Answer::allow()
+            }
+        })
+    }
+}
+
+/// Lets `mutate` rules complete the object.
+struct Mutate(Arc<Shared>);
+
+impl Door for Mutate {
+    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
+        self.complete(request).boxed()
+    }
+}
+
+impl Mutate {
+    async fn complete(&self, request: AdmissionRequest) -> Result<Answer, String> {
+        if request.operation == Operation::Delete {
+            return Ok(Answer::allow());
+        }
+        let (library, review) = prepared(&self.0, &request)?;
+        if !library.mutates() {
+            return Ok(Answer::allow());
+        }
+        let mutated = tokio::task::spawn_blocking(move || library.mutate(&review, &Inventory::default(), BUDGET)).await;
+        let mutated = mutated.map_err(|error| format!("the policy evaluation ended unexpectedly: {error}"))?;
+        Ok(match mutated {
+            Ok(mutation) => {
+                let patch = (!mutation.patch.0.is_empty()).then_some(mutation.patch);
+                Answer {
+                    patch,
+                    ..Answer::allow()
+                }
+            }
+            Err(error) => Answer::deny(error.to_string()),
+        })
+    }
+}
+
+/// The library and the review of a request.
+fn prepared(shared: &Shared, request: &AdmissionRequest) -> Result<(Library, Review), String> {
+    let policies = shared.policies.borrow();
+    if !policies.ready {
+        return Err("policies are not loaded yet".to_owned());
+    }
+    let namespace = shared
+        .namespaces
+        .get(&StoreRef::new(&request.namespace))
+        .and_then(|namespace| {
+            let mut value = serde_json::to_value(namespace.as_ref()).ok()?;
+            let fields = value.as_object_mut()?;
+            fields.insert("apiVersion".to_owned(), "v1".into());
+            fields.insert("kind".to_owned(), "Namespace".into());
+            Some(value)
+        });
+    let review = Review::from_admission(&request.raw, namespace.as_ref()).map_err(|error| error.to_string())?;
+    Ok((policies.library.clone(), review))
+}
