@@ -218,7 +218,15 @@ async fn the_api_server_asks_the_webhook_and_obeys_while_certificates_rotate() {
         status.message,
         "admission webhook \"test.validate.weir.dev\" denied the request: [by-name] ConfigMap is called deny-me"
     );
-    let asked = door.0.lock().unwrap().last().cloned().unwrap();
+    // Controllers of the control plane may ask in the same moment, so the request is looked up by its name.
+    let asked = door
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .find(|asked| asked.name == "deny-me")
+        .cloned()
+        .unwrap();
     assert_eq!(asked.user.username, whoami(&client).await.unwrap().username);
     assert_eq!(
         asked.object().unwrap()["metadata"]["labels"]["mutated"],
