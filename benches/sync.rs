@@ -38,9 +38,27 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// How long requests in the steady state are counted.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// What was measured for one N.
-struct Figures {
+/// What is measured: so many Kustomizations, in a repository of at least so many files.
+#[derive(Clone, Copy)]
+struct Size {
     count: usize,
+    files: usize,
+}
+
+impl std::str::FromStr for Size {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (count, files) = text.split_once('/').unwrap_or((text, "0"));
+        let count = count.parse()?;
+        let files = files.parse::<usize>()?.max(repository::FILES_EACH * count);
+        Ok(Self { count, files })
+    }
+}
+
+/// What was measured for one size.
+struct Figures {
+    size: Size,
     bare: Duration,
     first: Step,
     changed: Duration,
@@ -59,28 +77,29 @@ struct Step {
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let counts: Vec<usize> = std::env::args()
+    let sizes: Vec<Size> = std::env::args()
         .skip(1)
         .filter_map(|argument| argument.parse().ok())
         .collect();
     assert!(
-        !counts.is_empty(),
-        "give numbers of Kustomizations, as in: hack/bench sync 200 400"
+        !sizes.is_empty(),
+        "give numbers of Kustomizations, as in: hack/bench sync 200 400 2000/50000"
     );
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for count in counts {
-        print(&runtime.block_on(measure(count)));
+    for size in sizes {
+        print(&runtime.block_on(measure(size)));
     }
 }
 
-async fn measure(count: usize) -> Figures {
+async fn measure(size: Size) -> Figures {
+    let count = size.count;
     let audit = Audit::open();
     let cluster = Cluster::connect(count).await;
     let bare = cluster.apply_bare().await;
 
     let folder = tempfile::tempdir().unwrap();
     let repo = Repo::new(folder.path(), "bench");
-    let revision = repository::first_commit(&repo, count, &cluster.namespace);
+    let revision = repository::first_commit(&repo, size, &cluster.namespace);
     let server = GitServer::start(folder.path());
     let mut subject = Subject::start(folder.path()).await;
     let mut watch = cluster.watch().await;
@@ -116,7 +135,7 @@ async fn measure(count: usize) -> Figures {
     subject.stop();
     cluster.clean().await;
     Figures {
-        count,
+        size,
         bare,
         first,
         changed,
@@ -137,8 +156,8 @@ fn print(figures: &Figures) {
             step.requests
         )
     };
-    let count = figures.count;
-    println!("{count} Kustomizations of 4 objects");
+    let count = figures.size.count;
+    println!("{count} Kustomizations of 4 objects in {} files", figures.size.files);
     println!(
         "  {:<44} {:>8}",
         format!("a bare client: {} applies", 4 * count),

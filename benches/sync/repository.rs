@@ -1,6 +1,12 @@
 //! The repository of the benchmark: N folders, each a kustomization of ConfigMap, ServiceAccount, Service and Deployment.
 
+use super::Size;
 use super::git_server::Repo;
+
+/// Files of one Kustomization.
+pub(crate) const FILES_EACH: usize = 5;
+/// Files in one directory of those that no Kustomization reads.
+const FILES_PER_DIRECTORY: usize = 20;
 
 /// Name of the n-th application: its folder, its Kustomization and its objects.
 pub(crate) fn name(number: usize) -> String {
@@ -8,8 +14,12 @@ pub(crate) fn name(number: usize) -> String {
 }
 
 /// Commits all folders; gives the revision as a status shows it.
-pub(crate) fn first_commit(repo: &Repo, count: usize, namespace: &str) -> String {
-    let files: Vec<(String, String)> = (0..count)
+pub(crate) fn first_commit(repo: &Repo, size: Size, namespace: &str) -> String {
+    let others = (FILES_EACH * size.count..size.files).map(|number| {
+        let path = format!("other/{:04}/{number:06}.yaml", number / FILES_PER_DIRECTORY);
+        (path, config(&name(number), "nobody reads this"))
+    });
+    let files: Vec<(String, String)> = (0..size.count)
         .flat_map(|number| {
             let name = name(number);
             let file = |file: &str, text: String| (format!("apps/{name}/{file}"), text);
@@ -24,6 +34,7 @@ pub(crate) fn first_commit(repo: &Repo, count: usize, namespace: &str) -> String
                 file("deployment.yaml", deployment(&name)),
             ]
         })
+        .chain(others)
         .collect();
     let files: Vec<(&str, &str)> = files
         .iter()

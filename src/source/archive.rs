@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path};
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
@@ -68,7 +68,7 @@ impl Archive {
             directories: BTreeMap::from([(String::new(), BTreeMap::new())]),
         };
         let (mut offset, mut seen) = (0, 0);
-        let mut tar = tar::Archive::new(GzDecoder::new(archive));
+        let mut tar = tar::Archive::new(MultiGzDecoder::new(archive));
         for entry in tar.entries()? {
             let mut entry = entry?;
             seen += 1;

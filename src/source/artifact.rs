@@ -2,20 +2,21 @@
 //!
 //! The archive is a tar.gz of regular files and directories in sorted order, with Flux's sanitised headers (files 0600,
 //! executables 0700, directories 0750, no owner, no time), so equal trees give equal digests on every machine. It is
-//! streamed: neither the tree nor the archive is ever held in memory.
+//! streamed: neither the tree nor the archive is ever held in memory. Runs of entries that the source's last archive holds
+//! as they are now are copied from there, so that a commit packs what it changed.
 
 use std::io::{self, Write};
 
-use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
+use super::pieces::{Earlier, Key, Pieces, Stream};
 use crate::core::snapshot::{FileKind, Files, FilesError};
 
 /// Most files and directories in an artifact. The largest public repositories of manifests have some ten thousand.
 pub const MAX_ENTRIES: usize = 200_000;
 
-/// Most bytes before compression. Ten thousand manifests are some 50 MiB; this leaves twentyfold room for charts and
+/// Most bytes before compression, half a KiB for each entry included. Ten thousand manifests are some 50 MiB; this leaves twentyfold room for charts and
 /// binaries and still keeps one source from filling a disk.
 pub const MAX_BYTES: u64 = 1 << 30;
 
@@ -26,8 +27,21 @@ const FILE_MODE: u32 = 0o600;
 const EXECUTABLE_MODE: u32 = 0o700;
 const DIR_MODE: u32 = 0o750;
 
+/// How many entries make a piece, on average: enough to be worth compressing together, few enough to be packed again.
+const PIECE: u8 = 64;
+
 /// A tree that also knows which of its files are executable.
 pub trait Archivable: Files {
+    /// The digest of a file and whether it is executable; `None` when there is no file at the path.
+    ///
+    /// # Errors
+    /// When the tree cannot be read.
+    fn identity(&self, path: &str) -> Result<Option<(String, bool)>, FilesError> {
+        let digest = self.digest(path)?;
+        let executable = self.is_executable(path)?;
+        Ok(digest.map(|digest| (digest, executable)))
+    }
+
     /// The content of a file and whether it is executable; `None` when there is no file at the path.
     ///
     /// # Errors
@@ -72,35 +86,49 @@ pub enum PackError {
 /// # Errors
 /// When the tree cannot be read, the archive not written, or a bound is met.
 pub fn pack(tree: &dyn Archivable, to: impl Write) -> Result<Packed, PackError> {
+    pack_after(tree, to, None).map(|(packed, _)| packed)
+}
+
+/// Writes a tree as an archive, with what an earlier archive already holds; says which pieces the new one has.
+pub(super) fn pack_after(
+    tree: &dyn Archivable,
+    to: impl Write,
+    earlier: Option<&Earlier<'_>>,
+) -> Result<(Packed, Pieces), PackError> {
     let hashing = Hashing {
         inner: to,
         hash: Sha256::new(),
         size: 0,
     };
-    // No name, time or operating system in the gzip header, or equal trees would differ.
-    let gzip = GzBuilder::new()
-        .mtime(0)
-        .operating_system(255)
-        .write(hashing, Compression::default());
     let mut packer = Packer {
         tree,
-        tar: Builder::new(gzip),
+        earlier,
+        tar: Builder::new(Stream::new(hashing)?),
         entries: 0,
-        bytes: 0,
+        run: Vec::new(),
     };
     packer.directory("", 0)?;
-    let (entries, gzip) = (packer.entries, packer.tar.into_inner()?);
-    let mut hashing = gzip.finish()?;
-    hashing.flush()?;
+    packer.piece()?;
+    let (entries, stream) = (packer.entries, packer.tar.into_inner()?);
+    let (hashing, pieces) = stream.finish()?;
     let (digest, size) = hashing.finish();
-    Ok(Packed { digest, size, entries })
+    Ok((Packed { digest, size, entries }, pieces))
 }
 
 struct Packer<'a, W: Write> {
     tree: &'a dyn Archivable,
-    tar: Builder<W>,
+    earlier: Option<&'a Earlier<'a>>,
+    tar: Builder<Stream<W>>,
     entries: usize,
-    bytes: u64,
+    /// What has been walked over since the last piece.
+    run: Vec<Entry>,
+}
+
+/// One entry of the archive.
+struct Entry {
+    path: String,
+    /// Digest and executable bit of a file; `None` for a directory.
+    file: Option<(String, bool)>,
 }
 
 impl<W: Write> Packer<'_, W> {
@@ -116,28 +144,73 @@ impl<W: Write> Packer<'_, W> {
             }
             match entry.kind {
                 FileKind::Dir => {
-                    self.append(EntryType::Directory, DIR_MODE, &format!("{child}/"), &[])?;
+                    self.entry(Entry {
+                        path: child.clone(),
+                        file: None,
+                    })?;
                     self.directory(&child, depth + 1)?;
                 }
-                FileKind::File => self.file(&child)?,
+                FileKind::File => {
+                    let file = self.tree.identity(&child)?.ok_or_else(|| missing(&child))?;
+                    self.entry(Entry {
+                        path: child,
+                        file: Some(file),
+                    })?;
+                }
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &str) -> Result<(), PackError> {
-        let Some((content, executable)) = self.tree.read_executable(path)? else {
-            return Err(PackError::Tree(FilesError {
-                path: path.to_owned(),
-                reason: "it is listed and yet missing".to_owned(),
-            }));
+    /// Takes an entry up. The path alone says whether a piece begins with it, so that one more file in front of it moves no
+    /// other boundary.
+    fn entry(&mut self, entry: Entry) -> Result<(), PackError> {
+        let begins = Sha256::digest(entry.path.as_bytes())
+            .first()
+            .is_some_and(|byte| byte % PIECE == 0);
+        if begins {
+            self.piece()?;
+        }
+        self.run.push(entry);
+        Ok(())
+    }
+
+    /// Writes what was taken up.
+    fn piece(&mut self) -> Result<(), PackError> {
+        let run = std::mem::take(&mut self.run);
+        if run.is_empty() {
+            return Ok(());
+        }
+        let key = key(&run);
+        let copied = match self.earlier {
+            Some(earlier) => self.tar.get_mut().copy(key, earlier)?,
+            None => false,
         };
-        self.bytes = self.bytes.saturating_add(content.len() as u64);
-        if self.bytes > MAX_BYTES {
+        if !copied {
+            for entry in &run {
+                self.pack(entry)?;
+            }
+            self.tar.get_mut().cut(key)?;
+        }
+        self.within_bounds()
+    }
+
+    fn pack(&mut self, entry: &Entry) -> Result<(), PackError> {
+        let path = entry.path.as_str();
+        if entry.file.is_none() {
+            return self.append(EntryType::Directory, DIR_MODE, &format!("{path}/"), &[]);
+        }
+        let (content, executable) = self.tree.read_executable(path)?.ok_or_else(|| missing(path))?;
+        let mode = if executable { EXECUTABLE_MODE } else { FILE_MODE };
+        self.append(EntryType::Regular, mode, path, &content)?;
+        self.within_bounds()
+    }
+
+    fn within_bounds(&self) -> Result<(), PackError> {
+        if self.tar.get_ref().plain() > MAX_BYTES {
             return Err(too_large(MAX_BYTES, "bytes"));
         }
-        let mode = if executable { EXECUTABLE_MODE } else { FILE_MODE };
-        self.append(EntryType::Regular, mode, path, &content)
+        Ok(())
     }
 
     fn append(&mut self, kind: EntryType, mode: u32, path: &str, content: &[u8]) -> Result<(), PackError> {
@@ -150,6 +223,31 @@ impl<W: Write> Packer<'_, W> {
         header.set_size(content.len() as u64);
         Ok(self.tar.append_data(&mut header, path, content)?)
     }
+}
+
+/// Identifies a run of entries by all that the archive holds of them.
+fn key(run: &[Entry]) -> Key {
+    let mut hash = Sha256::new();
+    for entry in run {
+        hash.update(entry.path.as_bytes());
+        // Neither byte can be part of a path or a digest.
+        match &entry.file {
+            None => hash.update(b"/\0"),
+            Some((digest, executable)) => {
+                hash.update([0, u8::from(*executable)]);
+                hash.update(digest.as_bytes());
+                hash.update(b"\0");
+            }
+        }
+    }
+    hash.finalize().into()
+}
+
+fn missing(path: &str) -> PackError {
+    PackError::Tree(FilesError {
+        path: path.to_owned(),
+        reason: "it is listed and yet missing".to_owned(),
+    })
 }
 
 /// Joins a directory, empty for the root, and a name.
@@ -208,6 +306,7 @@ pub fn hex(bytes: &[u8]) -> String {
 mod tests {
     use std::collections::BTreeMap;
     use std::io::Read;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use flate2::read::GzDecoder;
 
@@ -256,8 +355,13 @@ mod tests {
             Ok(Some(entries))
         }
 
-        fn digest(&self, _: &str) -> Result<Option<String>, FilesError> {
-            Ok(None)
+        fn digest(&self, path: &str) -> Result<Option<String>, FilesError> {
+            let content = self.0.get(path).map(|(content, _)| content);
+            Ok(content.map(|content| hex(&Sha256::digest(content))))
+        }
+
+        fn is_executable(&self, path: &str) -> Result<bool, FilesError> {
+            Ok(self.0.get(path).is_some_and(|(_, executable)| *executable))
         }
     }
 
@@ -319,6 +423,61 @@ mod tests {
         assert_eq!(one, digest(&[("b/c", "2", false), ("a", "1", false)]));
         assert_ne!(one, digest(&[("a", "1", true), ("b/c", "2", false)]));
         assert_ne!(one, digest(&[("a", "1", false), ("b/c", "3", false)]));
+    }
+
+    #[test]
+    fn packing_after_an_earlier_archive_gives_the_same_bytes_and_reads_what_changed() {
+        let files = |changed: &str| {
+            let mut files: BTreeMap<String, (Vec<u8>, bool)> = (0..2000)
+                .map(|n| (format!("apps/{n:04}/config.yaml"), (vec![b'a'; 700], false)))
+                .collect();
+            files.insert("apps/1000/config.yaml".to_owned(), (changed.into(), false));
+            Counting(Fixture(files), AtomicUsize::new(0))
+        };
+        let mut archive = tempfile::tempfile().unwrap();
+        let (_, pieces) = pack_after(&files("one"), &mut archive, None).unwrap();
+        let earlier = Earlier {
+            archive: &archive,
+            pieces: &pieces,
+        };
+        let tree = files("two");
+        let (packed, _) = pack_after(&tree, io::sink(), Some(&earlier)).unwrap();
+        let read = tree.1.into_inner();
+        assert!((1..500).contains(&read), "{read} files were read");
+        assert_eq!(packed, pack(&files("two"), io::sink()).unwrap());
+        assert_ne!(packed.digest, pack(&files("one"), io::sink()).unwrap().digest);
+    }
+
+    /// Counts the files that are read.
+    struct Counting(Fixture, AtomicUsize);
+
+    impl Files for Counting {
+        fn stat(&self, path: &str) -> Result<Option<FileKind>, FilesError> {
+            self.0.stat(path)
+        }
+
+        fn read(&self, path: &str) -> Result<Option<Vec<u8>>, FilesError> {
+            self.0.read(path)
+        }
+
+        fn list(&self, path: &str) -> Result<Option<Vec<DirEntry>>, FilesError> {
+            self.0.list(path)
+        }
+
+        fn digest(&self, path: &str) -> Result<Option<String>, FilesError> {
+            self.0.digest(path)
+        }
+
+        fn is_executable(&self, path: &str) -> Result<bool, FilesError> {
+            self.0.is_executable(path)
+        }
+    }
+
+    impl Archivable for Counting {
+        fn read_executable(&self, path: &str) -> Result<Option<(Vec<u8>, bool)>, FilesError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.read_executable(path)
+        }
     }
 
     #[test]

@@ -77,6 +77,10 @@ impl Files for SourceTree {
 }
 
 impl Archivable for SourceTree {
+    fn identity(&self, path: &str) -> Result<Option<(String, bool)>, FilesError> {
+        self.files().identity(path)
+    }
+
     fn read_executable(&self, path: &str) -> Result<Option<(Vec<u8>, bool)>, FilesError> {
         self.files().read_executable(path)
     }

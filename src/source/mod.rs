@@ -28,6 +28,7 @@ mod git_url;
 pub mod ignore;
 pub mod layers;
 pub mod one;
+mod pieces;
 pub mod policy_dir;
 pub mod reference;
 pub mod signature;

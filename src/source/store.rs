@@ -6,16 +6,19 @@
 //!
 //! Assumes that names come from the API server (they are checked all the same) and that time is given by the caller.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
 use super::archive::{Archive, ArchiveError};
-use super::artifact::{Archivable, PackError, pack};
+use super::artifact::{Archivable, PackError, pack_after};
+use super::pieces::{Earlier, Pieces};
 use crate::api::source::Artifact;
 
 /// Artifacts of a source that are kept, the one in use among them. Flux's default for `--artifact-retention-records`.
@@ -75,12 +78,20 @@ pub enum StoreError {
     Name(String),
 }
 
-/// The store.
+/// The store. Clones share what they remember.
 #[derive(Debug, Clone)]
 pub struct ArtifactStore {
     root: PathBuf,
     address: String,
     retention: Retention,
+    packed: Arc<Mutex<HashMap<String, LastPacked>>>,
+}
+
+/// The archive that was packed last of a source, from which the next one copies what has not changed.
+#[derive(Debug, Clone)]
+struct LastPacked {
+    path: String,
+    pieces: Arc<Pieces>,
 }
 
 impl ArtifactStore {
@@ -91,6 +102,7 @@ impl ArtifactStore {
             root: root.into(),
             address: address.trim_end_matches('/').to_owned(),
             retention: Retention::default(),
+            packed: Arc::default(),
         }
     }
 
@@ -129,10 +141,23 @@ impl ArtifactStore {
         fs::create_dir_all(directory).map_err(disk("create the folder of"))?;
         let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory);
         let file: NamedTempFile = file.map_err(disk("create"))?;
-        let packed = pack(tree, io::BufWriter::new(file.as_file()))?;
+        let last = self.last_packed(|packed| packed.get(directory_name(&path)).cloned());
+        let archive = last
+            .as_ref()
+            .and_then(|last| fs::File::open(self.root.join(&last.path)).ok());
+        let earlier = last.as_ref().zip(archive.as_ref()).map(|(last, archive)| Earlier {
+            archive,
+            pieces: &last.pieces,
+        });
+        let (packed, pieces) = pack_after(tree, io::BufWriter::new(file.as_file()), earlier.as_ref())?;
         // A crash after the rename must not leave an empty file under the final name.
         file.as_file().sync_all().map_err(disk("write"))?;
         file.persist(&target).map_err(|e| disk("rename")(e.error))?;
+        let last = LastPacked {
+            path: path.clone(),
+            pieces: Arc::new(pieces),
+        };
+        self.last_packed(|packed| packed.insert(directory_name(&path).to_owned(), last));
         Ok(Artifact {
             url: self.url(&path),
             path,
@@ -227,6 +252,7 @@ impl ArtifactStore {
     /// When the disk refuses.
     pub fn remove(&self, namespace: &str, name: &str) -> Result<(), StoreError> {
         let folder = folder(namespace, name)?;
+        self.last_packed(|packed| packed.remove(&folder));
         match fs::remove_dir_all(self.root.join(&folder)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Disk {
                 what: "delete",
@@ -236,6 +262,17 @@ impl ArtifactStore {
             _ => Ok(()),
         }
     }
+}
+
+impl ArtifactStore {
+    fn last_packed<T>(&self, look: impl FnOnce(&mut HashMap<String, LastPacked>) -> T) -> T {
+        look(&mut self.packed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The folder of an artifact's path.
+fn directory_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// Decides which files of a source go.

@@ -261,6 +261,13 @@ impl Files for GitTree {
 }
 
 impl Archivable for GitTree {
+    fn identity(&self, path: &str) -> Result<Option<(String, bool)>, FilesError> {
+        self.with(path, |repo| {
+            let file = self.file(repo, path)?;
+            Ok(file.map(|file| (file.id.to_string(), file.executable)))
+        })
+    }
+
     fn read_executable(&self, path: &str) -> Result<Option<(Vec<u8>, bool)>, FilesError> {
         self.with(path, |repo| {
             let file = self.shown(repo, path)?.filter(|found| found.kind == FileKind::File);

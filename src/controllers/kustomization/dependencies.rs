@@ -3,6 +3,15 @@
 use crate::api::kustomize::Kustomization;
 use crate::api::meta::READY;
 
+/// Namespace and name of everything that a Kustomization depends on.
+pub fn of(kustomization: &Kustomization) -> impl Iterator<Item = (String, String)> {
+    let own = kustomization.metadata.namespace.as_deref().unwrap_or_default();
+    kustomization.spec.depends_on.iter().flatten().map(move |wanted| {
+        let namespace = wanted.namespace.as_deref().unwrap_or(own);
+        (namespace.to_owned(), wanted.name.clone())
+    })
+}
+
 /// Why a Kustomization has to wait: the first dependency that is not ready.
 ///
 /// `find` answers with the Kustomization of that namespace and name; `revision` is what this Kustomization is about to apply.

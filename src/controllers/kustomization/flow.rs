@@ -160,13 +160,13 @@ impl Run<'_> {
         self.record(attempt).await.map_err(|error| self.unrecorded(&error))?;
         self.context.memories.with(self.kustomization, |memory| {
             memory.drifted = false;
-            memory.built = Some(Built {
+            memory.built = Some(Arc::new(Built {
                 generation: self.generation(),
                 variables: variables.map(|variables| variables.values).unwrap_or_default(),
                 policies: policies.number,
                 reads,
                 at: Instant::now(),
-            });
+            }));
         });
         if first_of_revision || !changes.is_empty() {
             let took = Duration::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -183,13 +183,18 @@ impl Run<'_> {
 
     /// Stops when a Kustomization that this one depends on is not ready.
     fn dependencies(&self, snapshot: &Snapshot) -> Result<(), Box<Stop>> {
+        let memories = &self.context.memories;
+        memories.wait(self.kustomization);
         let unmet = dependencies::unmet(self.kustomization, &snapshot.revision, |namespace, name| {
             let found = self.context.store.get(&ObjectRef::new(name).within(namespace))?;
             let mut newest = found.as_ref().clone();
             newest.status = self.context.memories.status(&found);
             Some(Arc::new(newest))
         });
-        let Some(message) = unmet else { return Ok(()) };
+        let Some(message) = unmet else {
+            memories.stop_waiting(self.kustomization);
+            return Ok(());
+        };
         let wait = self.context.shared.settings.requeue_dependency;
         let message = format!(
             "{message}; checked again when it changes, at the latest in {}",
@@ -288,18 +293,10 @@ impl Run<'_> {
 
     /// Queues those that wait for this Kustomization.
     fn wake_dependents(&self) {
-        let (own_namespace, own_name) = (self.namespace(), self.kustomization.name_any());
-        for other in self.context.store.state() {
-            let waits = other.spec.depends_on.iter().flatten().any(|dependency| {
-                let namespace = dependency
-                    .namespace
-                    .clone()
-                    .or_else(|| other.namespace())
-                    .unwrap_or_default();
-                dependency.name == own_name && namespace == own_namespace
-            });
-            if waits && self.context.kick.try_send(ObjectRef::from_obj(other.as_ref())).is_err() {
-                tracing::debug!(name = %other.name_any(), "not woken, the queue is full; its own timer will");
+        for waiter in self.context.memories.take_waiters(self.kustomization) {
+            let name = waiter.name.clone();
+            if self.context.kick.try_send(waiter).is_err() {
+                tracing::debug!(name, "not woken, the queue is full; its own timer will");
             }
         }
     }

@@ -1,15 +1,19 @@
 //! What the process knows of Kustomizations beyond what the API server tells: a cache that may be lost.
 //!
 //! Guarantees: the status that was written last is seen at once, before it comes back through the watch, so that no
-//! reconciliation works on an inventory of the past.
+//! reconciliation works on an inventory of the past; who waits for a dependency is found without looking at all others.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 use tokio::time::Instant;
 
+use super::dependencies;
+
 use crate::api::kustomize::{Kustomization, KustomizationStatus};
+use crate::core::snapshot::Files;
 use crate::render::ReadSet;
 
 /// The last build that was applied in full.
@@ -32,15 +36,21 @@ pub struct Built {
 pub struct Memory {
     /// The status as written last.
     pub status: Option<KustomizationStatus>,
-    /// The last build that was applied in full; `None` after any failure.
-    pub built: Option<Built>,
+    /// The last build that was applied in full; `None` after any failure. Shared, because memories are looked at often.
+    pub built: Option<Arc<Built>>,
     /// Something that Git declares was changed or deleted behind our back.
     pub drifted: bool,
 }
 
 /// Memories of all Kustomizations, by uid: a Kustomization that is deleted and made again starts anew.
 #[derive(Debug, Default)]
-pub struct Memories(Mutex<HashMap<String, Memory>>);
+pub struct Memories {
+    known: Mutex<HashMap<String, Memory>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Who waits, by the namespace and name of what is waited for.
+type Waiting = HashMap<(String, String), HashSet<ObjectRef<Kustomization>>>;
 
 impl Memories {
     /// What is remembered.
@@ -53,7 +63,7 @@ impl Memories {
     pub fn with<T>(&self, kustomization: &Kustomization, change: impl FnOnce(&mut Memory) -> T) -> T {
         let uid = kustomization.uid().unwrap_or_default();
         change(
-            self.0
+            self.known
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .entry(uid)
@@ -64,7 +74,47 @@ impl Memories {
     /// Forgets a Kustomization that is gone.
     pub fn forget(&self, kustomization: &Kustomization) {
         let uid = kustomization.uid().unwrap_or_default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        self.stop_waiting(kustomization);
+    }
+
+    /// Notes that a Kustomization wants to hear of its dependencies. Before they are looked at, so that none becomes ready
+    /// unnoticed in between.
+    pub fn wait(&self, kustomization: &Kustomization) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for dependency in dependencies::of(kustomization) {
+            let waiters = waiting.entry(dependency).or_default();
+            waiters.insert(ObjectRef::from_obj(kustomization));
+        }
+    }
+
+    /// It waits no longer.
+    pub fn stop_waiting(&self, kustomization: &Kustomization) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for dependency in dependencies::of(kustomization) {
+            if let Some(waiters) = waiting.get_mut(&dependency) {
+                waiters.remove(&ObjectRef::from_obj(kustomization));
+                if waiters.is_empty() {
+                    waiting.remove(&dependency);
+                }
+            }
+        }
+    }
+
+    /// Those that wait for a Kustomization; they say so again if they still have to wait.
+    #[must_use]
+    pub fn take_waiters(&self, kustomization: &Kustomization) -> HashSet<ObjectRef<Kustomization>> {
+        let key = (kustomization.namespace().unwrap_or_default(), kustomization.name_any());
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.remove(&key).unwrap_or_default()
+    }
+
+    /// Whether the last build of a Kustomization would come out otherwise over these files, as far as that is known.
+    #[must_use]
+    pub fn builds_anew(&self, kustomization: &Kustomization, files: &dyn Files) -> bool {
+        let built = self.with(kustomization, |memory| memory.built.clone());
+        // What cannot be read is found out, and told, by the reconciliation.
+        built.is_none_or(|built| !built.reads.holds(files).unwrap_or_default())
     }
 
     /// The newest status that is known.

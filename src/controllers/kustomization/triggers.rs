@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -24,6 +25,10 @@ use crate::controllers::snapshots::SourceKey;
 /// Value of the label by which a ConfigMap or Secret asks that its users be told of its changes.
 const WATCHED: &str = "Enabled";
 
+/// How long those whose files changed have the queue for themselves. The queue knows no order; this is what it takes to
+/// start as many as run at a time, and too little for anybody to notice.
+const HEAD_START: Duration = Duration::from_millis(30);
+
 /// A stream of Kustomizations to look at again. `kicks` are those whose dependency became ready.
 pub fn triggers(
     context: &Arc<Context>,
@@ -37,26 +42,58 @@ pub fn triggers(
     let client = || shared.client.clone();
     stream::select_all([
         kicked.boxed(),
-        on_snapshots(store.clone(), shared.snapshots.listen()),
+        on_snapshots(context, shared.snapshots.listen()),
         on_policies(store.clone(), shared.policies.clone()),
         on_variables::<ConfigMap>(store.clone(), client(), VariablesKind::ConfigMap),
         on_variables::<Secret>(store.clone(), client(), VariablesKind::Secret),
     ])
 }
 
+/// Those whose files changed come first, and alone for a moment: a commit is in the cluster after the same time whether
+/// ten Kustomizations or ten thousand build from its repository. What the others have to do is to note the revision.
 fn on_snapshots(
-    store: Store<Kustomization>,
+    context: &Arc<Context>,
     news: broadcast::Receiver<SourceKey>,
 ) -> BoxStream<'static, ObjectRef<Kustomization>> {
-    let told = stream::unfold((store, news), |(store, mut news)| async move {
-        let dependents = match news.recv().await {
-            Ok(key) => selected(&store, |one| source_of(one) == key),
-            Err(broadcast::error::RecvError::Lagged(_)) => selected(&store, |_| true),
+    let told = stream::unfold((Arc::clone(context), news), |(context, mut news)| async move {
+        let (first, rest) = match news.recv().await {
+            Ok(key) => changed_and_rest(&context, key).await,
+            Err(broadcast::error::RecvError::Lagged(_)) => (Vec::new(), selected(&context.store, |_| true)),
             Err(broadcast::error::RecvError::Closed) => return None,
         };
-        Some((stream::iter(dependents), (store, news)))
+        let head_start = if first.is_empty() || rest.is_empty() {
+            Duration::ZERO
+        } else {
+            HEAD_START
+        };
+        let rest = stream::once(async move {
+            tokio::time::sleep(head_start).await;
+            stream::iter(rest)
+        });
+        Some((stream::iter(first).chain(rest.flatten()), (context, news)))
     });
     told.flatten().boxed()
+}
+
+/// The users of a source: those that the new snapshot makes build anew, and the others.
+async fn changed_and_rest(
+    context: &Arc<Context>,
+    key: SourceKey,
+) -> (Vec<ObjectRef<Kustomization>>, Vec<ObjectRef<Kustomization>>) {
+    let Some(snapshot) = context.shared.snapshots.get(&key) else {
+        return (Vec::new(), selected(&context.store, |one| source_of(one) == key));
+    };
+    let asked = Arc::clone(context);
+    let split = tokio::task::spawn_blocking(move || {
+        let users = sorted(&asked.store, |one| source_of(one) == key);
+        let files = snapshot.files.as_ref();
+        let (first, rest): (Vec<_>, Vec<_>) = users
+            .into_iter()
+            .partition(|one| asked.memories.builds_anew(one, files));
+        (references(&first), references(&rest))
+    });
+    // Only a panic or the end of the process gets here; whoever is told of nothing has its interval.
+    split.await.unwrap_or_default()
 }
 
 fn on_policies(
@@ -109,9 +146,17 @@ fn uses(kustomization: &Kustomization, kind: VariablesKind, name: &str) -> bool 
         .any(|one| one.kind == kind && one.name == name)
 }
 
-/// Those that others depend on come first.
 fn selected(store: &Store<Kustomization>, wanted: impl Fn(&Kustomization) -> bool) -> Vec<ObjectRef<Kustomization>> {
+    references(&sorted(store, wanted))
+}
+
+/// Those that others depend on come first.
+fn sorted(store: &Store<Kustomization>, wanted: impl Fn(&Kustomization) -> bool) -> Vec<Arc<Kustomization>> {
     let mut found: Vec<Arc<Kustomization>> = store.state().into_iter().filter(|one| wanted(one)).collect();
     found.sort_by_key(|one| one.spec.depends_on.as_ref().map_or(0, Vec::len));
+    found
+}
+
+fn references(found: &[Arc<Kustomization>]) -> Vec<ObjectRef<Kustomization>> {
     found.iter().map(|one| ObjectRef::from_obj(one.as_ref())).collect()
 }
