@@ -55,15 +55,17 @@ async fn what_does_not_become_healthy_in_time_is_named() {
     let Some(world) = World::start("unhealthy").await else {
         return;
     };
-    let good = world.commit(&[("settings.yaml", &config_map("settings", "one"))]);
+    let good = world.commit(&[
+        ("settings.yaml", &config_map("settings", "one")),
+        ("web.yaml", &deployment("web", "1", "")),
+    ]);
     world.source(json!({})).await;
     // Shorter timeouts than 30 s count as 30 s, as Flux's do.
     let check = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "namespace": world.namespace});
-    world.kustomization("app", json!({})).await;
+    let checks = json!({"healthChecks": [check], "timeout": "1s", "retryInterval": "10m"});
+    world.kustomization("app", checks).await;
     world.ready("app", &good).await;
     world.commit(&[("web.yaml", &deployment("web", "1", NEVER_READY))]);
-    let checks = json!({"spec": {"healthChecks": [check], "timeout": "1s", "retryInterval": "10m"}});
-    world.merge(KUSTOMIZATION, "app", checks).await;
     let object = within(Duration::from_secs(90), "the health check fails", async || {
         let found = world.get(KUSTOMIZATION, "app").await.unwrap_or_default();
         has_condition(&found, "Ready", "False", "HealthCheckFailed")?;
