@@ -9,6 +9,9 @@
 // clippy.toml lets tests unwrap, but sees no test in the helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "manifests/flux.rs"]
+mod flux;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};

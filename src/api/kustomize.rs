@@ -105,7 +105,7 @@ pub struct KustomizationSpec {
     pub ignore_missing_components: Option<bool>,
     /// Annotations that kustomize adds: `originAnnotations`, `transformerAnnotations`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build_metadata: Option<Vec<String>>,
+    pub build_metadata: Option<Vec<BuildMetadata>>,
     /// Labels and annotations for every object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub common_metadata: Option<CommonMetadata>,
@@ -121,6 +121,27 @@ pub struct KustomizationSpec {
     /// Another cluster to apply to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kube_config: Option<KubeConfig>,
+}
+
+/// Annotations that kustomize adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BuildMetadata {
+    /// Which file an object is from.
+    OriginAnnotations,
+    /// Which transformers changed it.
+    TransformerAnnotations,
+}
+
+impl BuildMetadata {
+    /// The option as kustomize writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OriginAnnotations => "originAnnotations",
+            Self::TransformerAnnotations => "transformerAnnotations",
+        }
+    }
 }
 
 /// The source of a Kustomization.

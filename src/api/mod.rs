@@ -3,6 +3,7 @@
 //! The CRD manifests under `manifests/crds/` are generated from these types (`weir install --export` prints them, a test
 //! keeps both equal). Every field of Flux's schema is accepted, also those that Weir answers with `Stalled` for now.
 
+pub mod extensions;
 pub mod gatekeeper;
 pub mod kustomize;
 pub mod meta;

@@ -1,82 +1,136 @@
 //! The CRD manifests: what the types say plus what a derive cannot express.
+//!
+//! Guarantees: field by field what Flux's CRDs say, descriptions aside; `tests/manifests` holds a list of all of it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{kustomize::Kustomization, source::GitRepository};
+use super::extensions::ArtifactGenerator;
+use super::kustomize::Kustomization;
+use super::source::{ExternalArtifact, GitRepository};
 
 /// Labels of every CRD; `flux check` and `flux version` look for them.
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "flux");
+/// Annotation of every CRD: a Kustomization that installs it must not take `${…}` in its texts for variables.
+const SUBSTITUTE: (&str, &str) = ("kustomize.toolkit.fluxcd.io/substitute", "disabled");
+/// Where the schema of the only version is.
+const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
-/// Every CRD that Weir installs, as JSON, in the order of their names.
+/// A CEL rule: where in the schema, the rule, and what is said when it does not hold.
+type Rule = (&'static str, &'static str, &'static str);
+
+const GIT_REPOSITORY: &[Rule] = &[(
+    "/properties/spec",
+    "!has(self.serviceAccountName) || (has(self.provider) && (self.provider == 'azure' || self.provider == 'aws'))",
+    "serviceAccountName can only be set when provider is 'azure' or 'aws'",
+)];
+
+const KUSTOMIZATION: &[Rule] = &[
+    (
+        "/properties/spec/properties/kubeConfig",
+        "has(self.configMapRef) || has(self.secretRef)",
+        "exactly one of spec.kubeConfig.configMapRef or spec.kubeConfig.secretRef must be specified",
+    ),
+    (
+        "/properties/spec/properties/kubeConfig",
+        "!has(self.configMapRef) || !has(self.secretRef)",
+        "exactly one of spec.kubeConfig.configMapRef or spec.kubeConfig.secretRef must be specified",
+    ),
+];
+
+const ARTIFACT_GENERATOR: &[Rule] = &[(
+    "/properties/spec",
+    r"has(self.pathPattern) && size(self.pathPattern) > 0 || self.artifacts.all(a, a.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))",
+    "artifact names must be valid Kubernetes object names when pathPattern is not set",
+)];
+
+/// Every CRD that Weir installs, as JSON.
 ///
 /// # Errors
 /// When a type does not serialise; a test makes sure that it does.
 pub fn crds() -> Result<Vec<Value>, serde_json::Error> {
-    let mut crds = vec![
-        flux(
-            GitRepository::crd(),
-            &[(
-                "!has(self.serviceAccountName) || (has(self.provider) && (self.provider == 'azure' || self.provider == \
-                 'aws'))",
-                "serviceAccountName can only be set when provider is 'azure' or 'aws'",
-            )],
-        )?,
-        flux(Kustomization::crd(), &[])?,
-    ];
-    if let Some(kube_config) = crds
-        .last_mut()
-        .and_then(|crd| {
-            crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/kubeConfig")
-        })
-        .and_then(Value::as_object_mut)
-    {
-        kube_config.insert(
-            "x-kubernetes-validations".to_owned(),
-            rules(&[
-                (
-                    "has(self.configMapRef) || has(self.secretRef)",
-                    "exactly one of spec.kubeConfig.secretRef or spec.kubeConfig.configMapRef must be set",
-                ),
-                (
-                    "!has(self.configMapRef) || !has(self.secretRef)",
-                    "exactly one of spec.kubeConfig.secretRef or spec.kubeConfig.configMapRef must be set",
-                ),
-            ]),
-        );
-    }
-    crds.push(constraint_template());
-    Ok(crds)
+    Ok(vec![
+        flux(GitRepository::crd(), GIT_REPOSITORY, true)?,
+        flux(ExternalArtifact::crd(), &[], false)?,
+        flux(ArtifactGenerator::crd(), ARTIFACT_GENERATOR, false)?,
+        flux(Kustomization::crd(), KUSTOMIZATION, true)?,
+        constraint_template(),
+    ])
 }
 
-/// Adds to a derived CRD: labels, the status default that makes kstatus wait for the first reconciliation, CEL rules.
-fn flux(crd: CustomResourceDefinition, spec_rules: &[(&str, &str)]) -> Result<Value, serde_json::Error> {
+/// Makes of a derived CRD what Flux has: labels, CEL rules, conditions as the API defines them, and, where it is
+/// `observed`, the status default that makes kstatus wait for the first reconciliation.
+fn flux(crd: CustomResourceDefinition, rules: &[Rule], observed: bool) -> Result<Value, serde_json::Error> {
     let mut crd = serde_json::to_value(crd)?;
     if let Some(metadata) = crd.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("annotations".to_owned(), json!({SUBSTITUTE.0: SUBSTITUTE.1}));
         metadata.insert("labels".to_owned(), json!({PART_OF.0: PART_OF.1}));
     }
-    let root = "/spec/versions/0/schema/openAPIV3Schema/properties";
-    if let Some(status) = crd
-        .pointer_mut(&format!("{root}/status"))
-        .and_then(Value::as_object_mut)
-    {
-        status.remove("nullable");
+    let kind = crd.pointer("/spec/names/kind").cloned().unwrap_or_default();
+    let Some(schema) = crd.pointer_mut(SCHEMA) else {
+        return Ok(crd);
+    };
+    never_null(schema);
+    if let Some(root) = schema.as_object_mut() {
+        root.remove("required");
+        root.insert(
+            "description".to_owned(),
+            json!(format!("{}.", kind.as_str().unwrap_or_default())),
+        );
+    }
+    if observed && let Some(status) = object(schema, "/properties/status") {
         status.insert("default".to_owned(), json!({"observedGeneration": -1}));
     }
-    if !spec_rules.is_empty()
-        && let Some(spec) = crd.pointer_mut(&format!("{root}/spec")).and_then(Value::as_object_mut)
-    {
-        spec.insert("x-kubernetes-validations".to_owned(), rules(spec_rules));
+    if let Some(conditions) = object(schema, "/properties/status/properties/conditions") {
+        conditions.insert("items".to_owned(), condition());
+    }
+    for (at, rule, message) in rules {
+        if let Some(object) = object(schema, at) {
+            let held = object.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
+            if let Some(held) = held.as_array_mut() {
+                held.push(json!({"rule": rule, "message": message}));
+            }
+        }
     }
     Ok(crd)
 }
 
-fn rules(rules: &[(&str, &str)]) -> Value {
-    rules
-        .iter()
-        .map(|(rule, message)| json!({"rule": rule, "message": message}))
-        .collect()
+fn object<'a>(schema: &'a mut Value, at: &str) -> Option<&'a mut Map<String, Value>> {
+    schema.pointer_mut(at).and_then(Value::as_object_mut)
+}
+
+/// An `Option` is a field that may be left out, not one that may be null: the API server then drops a null.
+fn never_null(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("nullable") == Some(&Value::Bool(true)) {
+                fields.remove("nullable");
+            }
+            fields.values_mut().for_each(never_null);
+        }
+        Value::Array(all) => all.iter_mut().for_each(never_null),
+        _ => {}
+    }
+}
+
+/// `metav1.Condition` with the bounds that Kubernetes gives it.
+fn condition() -> Value {
+    json!({
+        "type": "object",
+        "description": "What is the case, and why.",
+        "required": ["lastTransitionTime", "message", "reason", "status", "type"],
+        "properties": {
+            "lastTransitionTime": {"type": "string", "format": "date-time"},
+            "message": {"type": "string", "maxLength": 32768},
+            "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+            "reason": {"type": "string", "maxLength": 1024, "minLength": 1,
+                "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"},
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+            "type": {"type": "string", "maxLength": 316,
+                "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"},
+        },
+    })
 }
 
 /// Gatekeeper's ConstraintTemplate. Its spec is open: what is in it is checked by `policy/`, whose errors name position
@@ -108,19 +162,4 @@ fn constraint_template() -> Value {
             "versions": [version("v1", true), version("v1beta1", false), version("v1alpha1", false)],
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_flux_crd_says_that_it_was_not_yet_observed() {
-        let crds = crds().unwrap();
-        assert_eq!(crds.len(), 3);
-        for crd in &crds[..2] {
-            let status = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default");
-            assert_eq!(status, Some(&json!({"observedGeneration": -1})), "{crd}");
-        }
-    }
 }

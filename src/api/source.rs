@@ -1,4 +1,4 @@
-//! `source.toolkit.fluxcd.io/v1`: GitRepository, and the artifact that every source offers.
+//! `source.toolkit.fluxcd.io/v1`: GitRepository, ExternalArtifact, and the artifact that every source offers.
 
 use std::collections::BTreeMap;
 
@@ -215,4 +215,56 @@ pub struct Artifact {
     /// What the source says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// An artifact that some controller offers. Whoever makes it writes its status.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "source.toolkit.fluxcd.io",
+    version = "v1",
+    kind = "ExternalArtifact",
+    namespaced,
+    shortname = "ea",
+    category = "all",
+    category = "fluxcd",
+    category = "fluxcd-sources",
+    status = "ExternalArtifactStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+    printcolumn = r#"{"name":"Source","type":"string","jsonPath":".spec.sourceRef.name"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalArtifactSpec {
+    /// The object that it is made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_ref: Option<ObjectKindRef>,
+}
+
+/// Refers to an object of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectKindRef {
+    /// API version of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Kind of the object.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// Namespace of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// The artifact that is offered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExternalArtifactStatus {
+    /// The artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
+    /// Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
 }

@@ -133,7 +133,9 @@ impl Reader {
         if let Some(snapshot) = known.get(&key) {
             return Ok((snapshot.clone(), url));
         }
-        let mut request = gitrepository::request(&repository, &self.client, FETCH_TIMEOUT).await?;
+        let mut request = gitrepository::request(&repository, &self.client, FETCH_TIMEOUT)
+            .await
+            .map_err(|error| error.to_string())?;
         let branch = request.reference.take().and_then(|reference| reference.branch);
         request.reference = Some(GitRef {
             branch,

@@ -18,7 +18,9 @@ pub struct Install {
 /// The files in the order in which a cluster takes them: CRDs, namespace, rights, the process, then the webhooks, so that
 /// none is called before what answers it exists.
 const FILES: &[&str] = &[
+    include_str!("../../manifests/crds/artifactgenerators.source.extensions.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/constrainttemplates.templates.gatekeeper.sh.yaml"),
+    include_str!("../../manifests/crds/externalartifacts.source.toolkit.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/gitrepositories.source.toolkit.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/kustomizations.kustomize.toolkit.fluxcd.io.yaml"),
     include_str!("../../manifests/base/namespace.yaml"),

@@ -38,6 +38,9 @@ use reconcilers::Reconcilers;
 /// How long stopping may take: Kubernetes' default grace period is 30 s.
 const STOP: Duration = Duration::from_secs(25);
 
+/// What can be reconciled, as `--reconcilers` names it.
+const KINDS: [&str; 3] = ["gitrepository", "kustomization", "artifactgenerator"];
+
 /// Reconciles Flux's objects and answers the API server's admission requests.
 ///
 /// Policies are read from the cluster (ConstraintTemplates and constraints) and from --policy-dir. Nothing is applied
@@ -79,7 +82,7 @@ pub struct Run {
     #[arg(long, value_name = "ADDR", default_value = ":9440")]
     pub health_addr: String,
     /// Kinds to reconcile, separated by commas.
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values = ["gitrepository", "kustomization"])]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values = KINDS)]
     pub reconcilers: Vec<String>,
     /// Directory with plain Rego policies, read again when it changes.
     #[arg(long, value_name = "DIR")]
@@ -132,8 +135,9 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     };
     for kind in &arguments.reconcilers {
         anyhow::ensure!(
-            ["gitrepository", "kustomization"].contains(&kind.as_str()),
-            "--reconcilers: {kind:?} is not a kind that this version reconciles; use gitrepository, kustomization"
+            KINDS.contains(&kind.as_str()),
+            "--reconcilers: {kind:?} is not a kind that this version reconciles; use {}",
+            KINDS.join(", ")
         );
     }
     let program = renderer::locate(arguments.renderer.as_deref())?;

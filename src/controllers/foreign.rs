@@ -27,10 +27,11 @@ use crate::core::snapshot::Snapshot;
 use crate::source::download::{DownloadError, download};
 
 /// Kinds of sources and what the API server calls them in paths.
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("GitRepository", "gitrepositories"),
     ("OCIRepository", "ocirepositories"),
     ("Bucket", "buckets"),
+    ("HelmChart", "helmcharts"),
     ("ExternalArtifact", "externalartifacts"),
 ];
 
@@ -112,6 +113,14 @@ impl Foreign {
     /// # Errors
     /// Why there is nothing.
     pub async fn bring(&self, key: &SourceKey) -> Result<Snapshot, Missing> {
+        self.fetch(key).await.map(|(_, snapshot)| snapshot)
+    }
+
+    /// The same, with the artifact that it is of.
+    ///
+    /// # Errors
+    /// Why there is nothing.
+    pub async fn fetch(&self, key: &SourceKey) -> Result<(Artifact, Snapshot), Missing> {
         let unused = self
             .unused
             .lock()
@@ -128,7 +137,7 @@ impl Foreign {
         if held.as_ref() == Some(&wanted)
             && let Some(snapshot) = self.snapshots.get(key)
         {
-            return Ok(snapshot);
+            return Ok((artifact, snapshot));
         }
         let archive = download(&artifact, &self.directory, TIMEOUT).await;
         let archive = archive.map_err(|error| match error {
@@ -136,14 +145,17 @@ impl Foreign {
             other => Missing::Failed(other.to_string()),
         })?;
         let snapshot = Snapshot {
-            revision: artifact.revision,
-            origin_revision: artifact.metadata.and_then(|metadata| metadata.get(ORIGIN).cloned()),
+            revision: artifact.revision.clone(),
+            origin_revision: artifact
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.get(ORIGIN).cloned()),
             commit: None,
             files: Arc::new(archive),
         };
         *held = Some(wanted);
         self.snapshots.publish(key.clone(), snapshot.clone());
-        Ok(snapshot)
+        Ok((artifact, snapshot))
     }
 
     /// From what is followed, else from the API server: a source can be newer than what was followed so far.

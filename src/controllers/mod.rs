@@ -3,6 +3,7 @@
 //! Nothing is decided here that could be decided by a pure function elsewhere; these are the only rooms, with `serve/`,
 //! that know several stages.
 
+pub mod artifactgenerator;
 pub mod drift;
 pub mod foreign;
 pub mod freeze;

@@ -16,6 +16,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::extensions::RECONCILE;
 use crate::api::meta::REQUESTED_AT;
 
 /// What of an object makes it worth reconciling when it changes.
@@ -25,6 +26,8 @@ struct Trigger {
     generation: Option<i64>,
     deleted: bool,
     requested_at: Option<String>,
+    /// Whether an ArtifactGenerator may be worked on; other kinds have a field for it.
+    enabled: Option<String>,
 }
 
 /// What a controller watches and how.
@@ -143,5 +146,6 @@ fn trigger<K: Resource>(object: &K) -> Trigger {
         generation: object.meta().generation,
         deleted: object.meta().deletion_timestamp.is_some(),
         requested_at: object.annotations().get(REQUESTED_AT).cloned(),
+        enabled: object.annotations().get(RECONCILE).cloned(),
     }
 }

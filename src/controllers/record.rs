@@ -132,11 +132,22 @@ pub async fn add_finalizer<K>(client: &Client, object: &K) -> Result<(), kube::E
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
+    add_named_finalizer(client, object, FINALIZER).await
+}
+
+/// Adds a finalizer of a kind that has one of its own.
+///
+/// # Errors
+/// When the API server refuses or cannot be reached.
+pub async fn add_named_finalizer<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
     let mut finalizers = object.finalizers().to_vec();
-    if finalizers.iter().any(|name| name == FINALIZER) {
+    if finalizers.iter().any(|name| name == finalizer) {
         return Ok(());
     }
-    finalizers.push(FINALIZER.to_owned());
+    finalizers.push(finalizer.to_owned());
     finalizers_patch(client, object, &finalizers).await
 }
 
@@ -148,10 +159,21 @@ pub async fn remove_finalizer<K>(client: &Client, object: &K) -> Result<(), kube
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
+    remove_named_finalizer(client, object, FINALIZER).await
+}
+
+/// Removes a finalizer of a kind that has one of its own; an object that is gone is no error.
+///
+/// # Errors
+/// When the API server refuses or cannot be reached.
+pub async fn remove_named_finalizer<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
     let finalizers: Vec<String> = object
         .finalizers()
         .iter()
-        .filter(|name| *name != FINALIZER)
+        .filter(|name| *name != finalizer)
         .cloned()
         .collect();
     if finalizers.len() == object.finalizers().len() {

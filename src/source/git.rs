@@ -108,8 +108,8 @@ pub struct Fetched<T = SourceTree> {
     pub unchanged: bool,
     /// How the commit stands to the last.
     pub history: History,
-    /// The last commit, when the new one is known not to descend from it.
-    pub rewritten: Option<String>,
+    /// The last commit, and those before it that are here, when the new one is known not to descend from them.
+    pub rewritten: Vec<String>,
     /// Bytes of packs that came over the network.
     pub received_bytes: u64,
     /// The commit, to verify who signed it.

@@ -11,7 +11,7 @@ use super::bridge::{Bridge, Failure};
 use super::git::{FetchRequest, Fetched, Tag, timed_out};
 use super::git_auth::Credentials;
 use super::git_error::{Context, FetchError};
-use super::git_history::{History, compare, stored_parents};
+use super::git_history::{History, compare, lost, stored_parents};
 use super::git_remote::{Bounds, Exchange, UNSHALLOW};
 use super::git_repo::RepoDir;
 use super::git_url::{redact, user_info};
@@ -84,7 +84,10 @@ impl Attempt<'_> {
             revision,
             unchanged,
             history,
-            rewritten: last.filter(|_| history == History::Rewritten),
+            rewritten: last
+                .filter(|_| history == History::Rewritten)
+                .map(|last| lost(&last, selection.commit(), |id| parents(&repo, id)))
+                .unwrap_or_default(),
             received_bytes: self.bounds.received(),
             signed: signed_commit(&repo, commit).map_err(|error| storage(&error))?,
             tag: tag(&repo, &selection.want).map_err(|error| storage(&error))?,

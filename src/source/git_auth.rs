@@ -211,7 +211,7 @@ fn http(data: &Data<'_>) -> Result<Credentials, CredentialsError> {
     }
 }
 
-fn tls(data: &Data<'_>) -> Result<Tls, CredentialsError> {
+pub(super) fn tls(data: &Data<'_>) -> Result<Tls, CredentialsError> {
     // The second name of each is what Flux's older Secrets have.
     let either = |new, old| Ok(data.text(new)?.or(data.text(old)?));
     let client = match (either("tls.crt", "certFile")?, either("tls.key", "keyFile")?) {
@@ -245,10 +245,10 @@ fn incomplete(has: &'static str, lacks: &'static str) -> CredentialsError {
 }
 
 /// The content of a Secret.
-struct Data<'a>(&'a BTreeMap<String, Vec<u8>>);
+pub(super) struct Data<'a>(pub(super) &'a BTreeMap<String, Vec<u8>>);
 
 impl Data<'_> {
-    fn text(&self, key: &'static str) -> Result<Option<String>, CredentialsError> {
+    pub(super) fn text(&self, key: &'static str) -> Result<Option<String>, CredentialsError> {
         let Some(bytes) = self.0.get(key).filter(|bytes| !bytes.is_empty()) else {
             return Ok(None);
         };
@@ -257,7 +257,7 @@ impl Data<'_> {
     }
 
     /// A value of one line.
-    fn line(&self, key: &'static str) -> Result<Option<String>, CredentialsError> {
+    pub(super) fn line(&self, key: &'static str) -> Result<Option<String>, CredentialsError> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };

@@ -8,6 +8,9 @@ use std::collections::{HashSet, VecDeque};
 /// Most commits that are looked at: far more than the fetcher deepens to, and it bounds a walk through a full history.
 const MAX_COMMITS: usize = 50_000;
 
+/// Most commits that are named as lost: enough to find the others.
+const MAX_LOST: usize = 10;
+
 /// How the new commit stands to the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum History {
@@ -47,6 +50,27 @@ pub(super) fn compare(old: &str, new: &str, parents: impl Fn(&str) -> Option<Vec
         }
     }
     if complete { History::Rewritten } else { History::Unknown }
+}
+
+/// The last commit and those before it that the new one does not descend from, newest first, as far as they are here; at
+/// most `MAX_LOST`.
+pub(super) fn lost(old: &str, new: &str, parents: impl Fn(&str) -> Option<Vec<String>>) -> Vec<String> {
+    let mut kept = ancestors(new, &parents);
+    kept.insert(new.to_owned());
+    let (mut found, mut queue) = (vec![old.to_owned()], VecDeque::from([old.to_owned()]));
+    while let Some(commit) = queue.pop_front() {
+        for parent in parents(&commit).unwrap_or_default() {
+            if found.len() >= MAX_LOST {
+                return found;
+            }
+            // One that is only known by name may be part of both.
+            if !kept.contains(&parent) && !found.contains(&parent) && parents(&parent).is_some() {
+                found.push(parent.clone());
+                queue.push_back(parent);
+            }
+        }
+    }
+    found
 }
 
 /// All known ancestors of a commit, those included whose own parents are not known.
@@ -106,6 +130,25 @@ mod tests {
         // The old commit was lost with the cache.
         check("z:y y:", "c", "z", History::Rewritten);
         check("z:y", "c", "z", History::Unknown);
+    }
+
+    #[test]
+    fn lost_is_what_the_new_commit_does_not_descend_from() {
+        let check = |graph: &str, old: &str, new: &str, expect: &str| {
+            let parents = |commit: &str| {
+                let entry = graph.split(' ').find_map(|e| e.strip_prefix(&format!("{commit}:")))?;
+                Some(entry.split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect())
+            };
+            assert_eq!(lost(old, new, parents).join(" "), expect, "{graph}: {old} → {new}");
+        };
+        check("d:c c:b b:a a: x:a", "d", "x", "d c b");
+        check("d:c c:b b:a a:", "d", "b", "d c");
+        // Shallow: what lies before is not here, or is part of both.
+        check("d:c c:b x:b", "d", "x", "d c");
+        check("d:c x:y", "d", "x", "d");
+        check("m:p,q p:a q:a a: x:a", "m", "x", "m p q");
+        let long = (1..20).map(|n| format!("{}:{n}", n + 1)).collect::<Vec<_>>().join(" ");
+        check(&long, "20", "x", "20 19 18 17 16 15 14 13 12 11");
     }
 
     #[test]

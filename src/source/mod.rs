@@ -12,6 +12,7 @@
 pub mod archive;
 pub mod artifact;
 mod bridge;
+pub mod compose;
 pub mod dir;
 pub mod download;
 pub mod git;
@@ -25,6 +26,7 @@ mod git_remote;
 mod git_repo;
 mod git_turn;
 mod git_url;
+pub mod github_app;
 pub mod ignore;
 pub mod layers;
 pub mod one;

@@ -1,4 +1,4 @@
-//! Artifacts on disk: `<root>/gitrepository/<namespace>/<name>/<commit>.tar.gz`, written in one step and collected later.
+//! Artifacts on disk: `<root>/<kind>/<namespace>/<name>/<commit or digest>.tar.gz`, written in one step and collected later.
 //!
 //! Guarantees: a file under its final name is complete; the artifact in use is never collected; of a source's artifacts
 //! the newest few and all young ones stay (`Retention`), so that a consumer that has just read a URL
@@ -54,7 +54,7 @@ const SUFFIX: &str = ".tar.gz";
 /// What the name of an unfinished file begins with.
 const UNFINISHED: &str = ".unfinished-";
 
-/// Folder of the only kind that has artifacts so far.
+/// Folder of the kind that a store is for unless it says otherwise.
 const KIND: &str = "gitrepository";
 
 /// Why an artifact could not be stored.
@@ -84,6 +84,7 @@ pub struct ArtifactStore {
     root: PathBuf,
     address: String,
     retention: Retention,
+    kind: &'static str,
     packed: Arc<Mutex<HashMap<String, LastPacked>>>,
 }
 
@@ -102,8 +103,15 @@ impl ArtifactStore {
             root: root.into(),
             address: address.trim_end_matches('/').to_owned(),
             retention: Retention::default(),
+            kind: KIND,
             packed: Arc::default(),
         }
+    }
+
+    /// The same store, for artifacts of another kind of source, in small letters.
+    #[must_use]
+    pub fn of(&self, kind: &'static str) -> Self {
+        Self { kind, ..self.clone() }
     }
 
     /// The same with another rule of what is kept.
@@ -131,17 +139,50 @@ impl ArtifactStore {
         now: Timestamp,
     ) -> Result<Artifact, StoreError> {
         let commit = revision.rsplit(':').next().unwrap_or(revision);
-        let path = format!("{}/{}{SUFFIX}", folder(namespace, name)?, checked(commit)?);
+        self.write(namespace, name, tree, now, |_| (commit.to_owned(), revision.to_owned()))
+    }
+
+    /// Packs a tree and stores it under the digest of its archive. Without a revision it gets one that changes with its
+    /// content only: `latest@<digest>`.
+    ///
+    /// # Errors
+    /// When the tree cannot be packed or the disk refuses.
+    pub fn put_by_content(
+        &self,
+        namespace: &str,
+        name: &str,
+        revision: Option<&str>,
+        tree: &dyn Archivable,
+        now: Timestamp,
+    ) -> Result<Artifact, StoreError> {
+        self.write(namespace, name, tree, now, |digest| {
+            let hex = digest.rsplit(':').next().unwrap_or(digest);
+            (
+                hex.to_owned(),
+                revision.map_or_else(|| format!("latest@{digest}"), str::to_owned),
+            )
+        })
+    }
+
+    /// `called` gives the name of the file, without its end, and the revision, for the digest of the archive.
+    fn write(
+        &self,
+        namespace: &str,
+        name: &str,
+        tree: &dyn Archivable,
+        now: Timestamp,
+        called: impl FnOnce(&str) -> (String, String),
+    ) -> Result<Artifact, StoreError> {
+        let folder = self.folder(namespace, name)?;
         let disk = |what| {
-            let path = path.clone();
+            let path = folder.clone();
             move |source| StoreError::Disk { what, path, source }
         };
-        let target = self.root.join(&path);
-        let directory = target.parent().unwrap_or(&self.root);
-        fs::create_dir_all(directory).map_err(disk("create the folder of"))?;
-        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory);
-        let file: NamedTempFile = file.map_err(disk("create"))?;
-        let last = self.last_packed(|packed| packed.get(directory_name(&path)).cloned());
+        let directory = self.root.join(&folder);
+        fs::create_dir_all(&directory).map_err(disk("create"))?;
+        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&directory);
+        let file: NamedTempFile = file.map_err(disk("create a file in"))?;
+        let last = self.last_packed(|packed| packed.get(&folder).cloned());
         let archive = last
             .as_ref()
             .and_then(|last| fs::File::open(self.root.join(&last.path)).ok());
@@ -150,18 +191,21 @@ impl ArtifactStore {
             pieces: &last.pieces,
         });
         let (packed, pieces) = pack_after(tree, io::BufWriter::new(file.as_file()), earlier.as_ref())?;
+        let (file_name, revision) = called(&packed.digest);
+        let path = format!("{folder}/{}{SUFFIX}", checked(&file_name)?);
         // A crash after the rename must not leave an empty file under the final name.
-        file.as_file().sync_all().map_err(disk("write"))?;
-        file.persist(&target).map_err(|e| disk("rename")(e.error))?;
+        file.as_file().sync_all().map_err(disk("write a file in"))?;
+        file.persist(self.root.join(&path))
+            .map_err(|e| disk("rename a file in")(e.error))?;
         let last = LastPacked {
             path: path.clone(),
             pieces: Arc::new(pieces),
         };
-        self.last_packed(|packed| packed.insert(directory_name(&path).to_owned(), last));
+        self.last_packed(|packed| packed.insert(folder.clone(), last));
         Ok(Artifact {
             url: self.url(&path),
             path,
-            revision: revision.to_owned(),
+            revision,
             digest: packed.digest,
             last_update_time: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             size: i64::try_from(packed.size).ok(),
@@ -214,7 +258,7 @@ impl ArtifactStore {
         current: Option<&Artifact>,
         now: SystemTime,
     ) -> Result<Vec<String>, StoreError> {
-        let folder = folder(namespace, name)?;
+        let folder = self.folder(namespace, name)?;
         let directory = self.root.join(&folder);
         let disk = |what, path: &str| {
             let path = path.to_owned();
@@ -251,7 +295,7 @@ impl ArtifactStore {
     /// # Errors
     /// When the disk refuses.
     pub fn remove(&self, namespace: &str, name: &str) -> Result<(), StoreError> {
-        let folder = folder(namespace, name)?;
+        let folder = self.folder(namespace, name)?;
         self.last_packed(|packed| packed.remove(&folder));
         match fs::remove_dir_all(self.root.join(&folder)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Disk {
@@ -262,17 +306,16 @@ impl ArtifactStore {
             _ => Ok(()),
         }
     }
+
+    fn folder(&self, namespace: &str, name: &str) -> Result<String, StoreError> {
+        Ok(format!("{}/{}/{}", self.kind, checked(namespace)?, checked(name)?))
+    }
 }
 
 impl ArtifactStore {
     fn last_packed<T>(&self, look: impl FnOnce(&mut HashMap<String, LastPacked>) -> T) -> T {
         look(&mut self.packed.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The folder of an artifact's path.
-fn directory_name(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// Decides which files of a source go.
@@ -290,10 +333,6 @@ pub fn garbage(files: &[(String, SystemTime)], current: Option<&str>, keep: Rete
         .into_iter()
         .filter(|(name, modified)| name.starts_with(UNFINISHED) && age(*modified) > ABANDONED_AFTER);
     old.chain(abandoned).map(|(name, _)| name.clone()).collect()
-}
-
-fn folder(namespace: &str, name: &str) -> Result<String, StoreError> {
-    Ok(format!("{KIND}/{}/{}", checked(namespace)?, checked(name)?))
 }
 
 /// Refuses what could lead out of a folder. Kubernetes names are lower case, digits, `-` and `.`.

@@ -159,28 +159,39 @@ fn a_rewritten_history_is_noticed_and_new_commits_are_not_taken_for_one() {
             last = world.repo.commit(&[], &format!("{number} of {count}"));
         }
         let fetched = world.fetch_after(&before);
-        assert_eq!((fetched.history, fetched.rewritten), (expect, None), "{count} commits");
+        assert_eq!(
+            (fetched.history, fetched.rewritten),
+            (expect, Vec::new()),
+            "{count} commits"
+        );
     }
     world
         .repo
         .git(&["commit", "--quiet", "--amend", "--allow-empty", "--message", "amended"]);
     let amended = world.fetch_after(&last);
-    assert_eq!(
-        (amended.history, amended.rewritten.as_deref()),
-        (History::Rewritten, Some(last.as_str()))
-    );
+    assert_eq!((amended.history, amended.rewritten), (History::Rewritten, vec![last]));
 
     let last = amended.commit.id;
+    let three = world.repo.git(&["rev-list", "--max-count=3", "HEAD"]);
     world.repo.git(&["reset", "--quiet", "--hard", "HEAD~3"]);
     let back = world.fetch_after(&last);
-    assert_eq!((back.history, back.rewritten), (History::Rewritten, Some(last)));
+    assert_eq!(back.history, History::Rewritten);
+    assert_eq!(
+        back.rewritten,
+        three.lines().collect::<Vec<_>>(),
+        "all that was lost is named"
+    );
 
     let last = back.commit.id;
     world.repo.git(&["checkout", "--quiet", "--orphan", "fresh"]);
     world.repo.commit(&[("a", "fresh")], "fresh");
     world.repo.git(&["branch", "--force", "main", "fresh"]);
     let fresh = world.fetch_after(&last);
-    assert_eq!((fresh.history, fresh.rewritten), (History::Rewritten, Some(last)));
+    assert_eq!(
+        (fresh.history, fresh.rewritten.first()),
+        (History::Rewritten, Some(&last))
+    );
+    assert_eq!(fresh.rewritten.len(), 10, "enough of them");
 }
 
 #[test]

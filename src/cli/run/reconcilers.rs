@@ -2,28 +2,34 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::{Api, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::extensions::{self, ArtifactGenerator};
 use crate::api::kustomize::Kustomization;
 use crate::api::source::GitRepository;
 use crate::controllers::kustomization::Memories;
-use crate::controllers::{Shared, drift, gitrepository, kustomization, queue};
+use crate::controllers::{Shared, artifactgenerator, drift, gitrepository, kustomization, queue};
 use crate::telemetry::metrics::Metrics;
 
 /// How many Kustomizations may wait to be looked at again because another became ready; each has its own timer besides.
 const KICKS: usize = 4096;
 
+/// How often a kind that is not installed is asked for: an install takes longer than that, and a request costs nothing.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
 /// The controllers before they run.
 pub(super) struct Reconcilers {
     shared: Arc<Shared>,
     repositories: (Store<GitRepository>, Writer<GitRepository>),
+    generators: (Store<ArtifactGenerator>, Writer<ArtifactGenerator>),
     writer: Writer<Kustomization>,
     context: Arc<kustomization::Context>,
     kicks: mpsc::Receiver<ObjectRef<Kustomization>>,
@@ -43,6 +49,7 @@ impl Reconcilers {
         Self {
             shared: Arc::clone(shared),
             repositories: reflector::store(),
+            generators: reflector::store(),
             writer,
             context: Arc::new(context),
             kicks,
@@ -78,6 +85,28 @@ impl Reconcilers {
             gitrepository::on_error,
             sources,
         );
+        let made = runs("artifactgenerator").then(|| {
+            let (store, writer) = self.generators;
+            let context = artifactgenerator::Context {
+                shared: Arc::clone(&shared),
+                store: store.clone(),
+            };
+            let (client, stopped) = (shared.client.clone(), shutdown.clone());
+            let work = controller(&shared, store, writer, shutdown).run(
+                elected(leads.clone(), true),
+                artifactgenerator::triggers(&context),
+                artifactgenerator::reconcile,
+                artifactgenerator::on_error,
+                Arc::new(context),
+            );
+            async move {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    () = served(&client) => {}
+                }
+                work.await;
+            }
+        });
         let (drift, leading, stopped) = (
             Arc::clone(&self.context),
             elected(leads.clone(), runs("kustomization")),
@@ -98,11 +127,13 @@ impl Reconcilers {
             kustomization::on_error,
             self.context,
         );
-        vec![
+        let mut tasks = vec![
             tokio::spawn(repositories),
             tokio::spawn(kustomizations),
             tokio::spawn(drift),
-        ]
+        ];
+        tasks.extend(made.map(tokio::spawn));
+        tasks
     }
 }
 
@@ -122,6 +153,15 @@ where
         store,
         concurrency: shared.settings.concurrent,
         shutdown: shutdown.clone(),
+    }
+}
+
+/// Resolves when the API server knows ArtifactGenerators: many clusters do without.
+async fn served(client: &Client) {
+    let version = format!("{}/v1beta1", extensions::GROUP);
+    while let Err(error) = client.list_api_group_resources(&version).await {
+        tracing::debug!(error = %error, version, "not served");
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 

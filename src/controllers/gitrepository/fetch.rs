@@ -13,16 +13,36 @@ use crate::api::source::{GitProvider, GitRepository, GitRepositorySpec, GitRepos
 use crate::cluster::client::explain;
 use crate::controllers::Shared;
 use crate::core::duration::parse_duration;
-use crate::source::git_auth::CredentialsError;
+use crate::source::github_app::App;
 use crate::source::{Access, FetchError, FetchRequest, Fetched, Proxy, Shape};
+
+/// Why a Git server is not asked: what the spec or its Secrets say does not do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct AccessError {
+    /// Ready reason.
+    reason: &'static str,
+    message: String,
+}
+
+impl AccessError {
+    fn authentication(message: String) -> Self {
+        let reason = "AuthenticationFailed";
+        Self { reason, message }
+    }
+
+    fn provider(message: String) -> Self {
+        let reason = "InvalidProviderConfiguration";
+        Self { reason, message }
+    }
+}
 
 /// Interval and timeout; a field that this version does not carry out is named, never ignored.
 pub(super) fn times(spec: &GitRepositorySpec) -> Result<(Duration, Duration), Ending> {
     let provider = match spec.provider {
-        None | Some(GitProvider::Generic) => None,
+        None | Some(GitProvider::Generic | GitProvider::Github) => None,
         Some(GitProvider::Aws) => Some("aws"),
         Some(GitProvider::Azure) => Some("azure"),
-        Some(GitProvider::Github) => Some("github"),
     };
     if let Some(provider) = provider {
         let message = format!(
@@ -52,9 +72,9 @@ pub(super) async fn fetch(
     old: Option<&GitRepositoryStatus>,
 ) -> Result<Fetched, Ending> {
     let request = request(repository, &shared.client, timeout).await;
-    let mut request = request.map_err(|message| Ending::FetchFailed {
-        reason: "AuthenticationFailed",
-        message,
+    let mut request = request.map_err(|error| Ending::FetchFailed {
+        reason: error.reason,
+        message: error.message,
     })?;
     request.shape.includes = included.iter().map(|one| one.mount.clone()).collect();
     request.previous = old
@@ -88,9 +108,14 @@ pub(super) async fn fetch(
 ///
 /// # Errors
 /// When a Secret cannot be read or holds no credentials.
-pub async fn request(repository: &GitRepository, client: &Client, timeout: Duration) -> Result<FetchRequest, String> {
+pub async fn request(
+    repository: &GitRepository,
+    client: &Client,
+    timeout: Duration,
+) -> Result<FetchRequest, AccessError> {
     let spec = &repository.spec;
-    let access = access(repository, client).await?;
+    let proxy = proxy(repository, client).await.map_err(AccessError::authentication)?;
+    let access = access(repository, client, proxy.as_ref(), timeout).await?;
     Ok(FetchRequest {
         namespace: repository.namespace().unwrap_or_default(),
         name: repository.name_any(),
@@ -99,7 +124,7 @@ pub async fn request(repository: &GitRepository, client: &Client, timeout: Durat
         ignore: spec.ignore.clone(),
         credentials: access.credentials,
         tls: access.tls,
-        proxy: proxy(repository, client).await?,
+        proxy,
         timeout,
         previous: None,
         shape: Shape {
@@ -110,13 +135,48 @@ pub async fn request(repository: &GitRepository, client: &Client, timeout: Durat
     })
 }
 
-async fn access(repository: &GitRepository, client: &Client) -> Result<Access, String> {
+async fn access(
+    repository: &GitRepository,
+    client: &Client,
+    proxy: Option<&Proxy>,
+    timeout: Duration,
+) -> Result<Access, AccessError> {
     let url = &repository.spec.url;
+    let github = repository.spec.provider == Some(GitProvider::Github);
     let Some(reference) = &repository.spec.secret_ref else {
-        return Access::without_secret(url).map_err(|error| error.to_string());
+        if github {
+            let message = "secretRef with github app data must be specified when provider is set to github";
+            return Err(AccessError::provider(message.to_owned()));
+        }
+        return Access::without_secret(url).map_err(|error| AccessError::authentication(error.to_string()));
     };
-    let data = secret(repository, client, &reference.name).await?;
-    Access::from_secret(url, &data).map_err(|error| named(repository, &reference.name, &error))
+    let name = &reference.name;
+    let data = secret(repository, client, name)
+        .await
+        .map_err(AccessError::authentication)?;
+    match (github, App::is_meant(&data)) {
+        (true, true) => {
+            let app =
+                App::from_secret(&data).map_err(|error| AccessError::provider(named(repository, name, &error)))?;
+            let credentials = app.credentials(proxy, timeout).await;
+            let credentials =
+                credentials.map_err(|error| AccessError::authentication(named(repository, name, &error)))?;
+            let tls = app.tls();
+            Ok(Access { credentials, tls })
+        }
+        (true, false) => {
+            let message = "secretRef with github app data must be specified when provider is set to github";
+            Err(AccessError::provider(message.to_owned()))
+        }
+        (false, true) => {
+            let namespace = repository.namespace().unwrap_or_default();
+            let message =
+                format!("secretRef '{namespace}/{name}' has github app data but provider is not set to github");
+            Err(AccessError::provider(message))
+        }
+        (false, false) => Access::from_secret(url, &data)
+            .map_err(|error| AccessError::authentication(named(repository, name, &error))),
+    }
 }
 
 async fn proxy(repository: &GitRepository, client: &Client) -> Result<Option<Proxy>, String> {
@@ -128,7 +188,7 @@ async fn proxy(repository: &GitRepository, client: &Client) -> Result<Option<Pro
     Ok(Some(proxy))
 }
 
-fn named(repository: &GitRepository, secret: &str, error: &CredentialsError) -> String {
+fn named(repository: &GitRepository, secret: &str, error: &dyn std::fmt::Display) -> String {
     let namespace = repository.namespace().unwrap_or_default();
     format!("secret '{namespace}/{secret}': {error}")
 }

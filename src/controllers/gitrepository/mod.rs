@@ -24,7 +24,7 @@ use super::record::{self, Reconciled};
 use super::snapshots::SourceKey;
 use crate::api::source::{GitRepository, GitRepositoryStatus};
 use crate::source::Fetched;
-pub use fetch::request;
+pub use fetch::{AccessError, request};
 use fetch::{fetch, times};
 use include::included;
 use report::{is_news, tell, write};

@@ -49,11 +49,10 @@ pub(super) async fn store(
             });
             match put.await {
                 Ok(Ok(artifact)) => {
-                    if let Some(lost) = &fetched.rewritten {
-                        let message = format!(
-                            "history was rewritten: commit {lost} is no longer part of it, following {}",
-                            fetched.revision
-                        );
+                    if !fetched.rewritten.is_empty() {
+                        let (lost, revision) = (fetched.rewritten.join(", "), &fetched.revision);
+                        let message =
+                            format!("history was rewritten: no longer part of it is {lost}; following {revision}");
                         event(
                             repository,
                             shared,

@@ -118,7 +118,12 @@ pub fn request(spec: &KustomizationSpec, variables: Option<&Variables>) -> Rende
         images: spec.images.clone().unwrap_or_default(),
         components: spec.components.clone().unwrap_or_default(),
         ignore_missing_components: spec.ignore_missing_components == Some(true),
-        build_metadata: spec.build_metadata.clone().unwrap_or_default(),
+        build_metadata: spec
+            .build_metadata
+            .iter()
+            .flatten()
+            .map(|option| option.as_str().to_owned())
+            .collect(),
         substitute: variables.map(|variables| Substitution {
             variables: variables.values.clone(),
             strict: true,
