@@ -13,7 +13,7 @@ weir_cluster_tools=(etcd kube-apiserver kube-controller-manager kube-scheduler k
 weir_cargo_deny_version=0.20.2
 
 # All that tool_path knows.
-weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer opa-eval cargo-deny)
+weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer opa-eval gatekeeper cargo-deny)
 
 # tool_path NAME: prints the path of a tool that runs, building it first when it must.
 tool_path() {
@@ -88,6 +88,9 @@ tool_spec() {
     ;;
   opa-eval)
     tool_dir="$tools/opa" module=github.com/open-policy-agent/opa tool_package=. tool_probe=''
+    ;;
+  gatekeeper)
+    tool_dir="$tools/gatekeeper" module=github.com/open-policy-agent/gatekeeper/v3 tool_package=$module tool_probe=''
     ;;
   gitserver)
     tool_dir="$weir_hack/gitserver" tool_package=. tool_version=dev tool_probe=''
