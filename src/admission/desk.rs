@@ -1,7 +1,8 @@
 //! Where requests wait for a door's decision: bounded in number and in time.
 //!
 //! A `Door` decides one kind of request (`/validate`, `/mutate`, `/guard`). `Desk` runs it on the main runtime, so that
-//! the threads that speak TLS stay free, and holds the bounds.
+//! the threads that speak TLS stay free, and holds the bounds. What only computes goes straight to a thread of its own: each
+//! further thread that a decision goes through costs it as much as a dozen policies.
 //!
 //! Guarantees: at most `MAX_IN_FLIGHT` decisions at a time, those included whose deadline has passed but which have not
 //! ended; an answer, or the reason why there is none, within the deadline; a door that panics fails its own request only.
@@ -32,8 +33,13 @@ const MAX_DEADLINE: Duration = Duration::from_secs(29);
 
 /// Decides one kind of admission request.
 ///
-/// Implementations must not block the thread: what takes long runs in `spawn_blocking`.
+/// Implementations must not block the thread unless they say so.
 pub trait Door: Send + Sync + 'static {
+    /// Whether it computes its decision and waits for nothing: then it gets a thread for itself, and must end in bounded time.
+    fn computes(&self) -> bool {
+        false
+    }
+
     /// Decides, or says why it cannot yet: then the API server gets an error, which the webhook's `failurePolicy` resolves.
     fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>>;
 }
@@ -111,12 +117,21 @@ impl Desk {
             .clone()
             .try_acquire_owned()
             .map_err(|_| NoDecision::Overloaded)?;
-        let task = self.runtime.spawn(async move {
-            let answer = door.decide(request).await;
-            // The place is free when the decision has really ended, not when nobody waits for it any more.
-            drop(place);
-            answer
-        });
+        // The place is free when the decision has really ended, not when nobody waits for it any more.
+        let task = if door.computes() {
+            let runtime = self.runtime.clone();
+            self.runtime.spawn_blocking(move || {
+                let answer = runtime.block_on(door.decide(request));
+                drop(place);
+                answer
+            })
+        } else {
+            self.runtime.spawn(async move {
+                let answer = door.decide(request).await;
+                drop(place);
+                answer
+            })
+        };
         match tokio::time::timeout(deadline, task).await {
             Ok(Ok(answer)) => answer.map_err(NoDecision::Failed),
             Ok(Err(error)) => Err(NoDecision::Failed(error.to_string())),

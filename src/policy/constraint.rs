@@ -155,7 +155,7 @@ impl Constraint {
                     .collect());
             }
         };
-        let mut session = program.session(input(review.value(), self.parameters.clone()), inventory)?;
+        let mut session = program.session(input(review.value(), self.parameters.clone()), inventory);
         let Some(value) = session.value(rule, deadline)? else {
             return Ok(Vec::new());
         };

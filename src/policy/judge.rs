@@ -24,8 +24,7 @@ impl Unit {
                 continue;
             };
             asked = true;
-            let session = self.session(entry, review, inventory);
-            match session.and_then(|mut session| session.value(&entry.path, deadline)) {
+            match self.session(entry, review, inventory).value(&entry.path, deadline) {
                 Ok(value) => findings.extend(
                     answers(value.as_ref())
                         .into_iter()

@@ -15,6 +15,7 @@ use super::constraint::{self, Constraint};
 use super::coverage::Coverage;
 use super::decision::{Decision, EnforcementPoint};
 use super::inventory::Inventory;
+use super::matching::Subject;
 use super::mutate::{self, MutateError, Mutation};
 use super::plain::{self, Plain, Purpose, Unit};
 use super::rego::program::Deadline;
@@ -158,6 +159,7 @@ impl Library {
     ) -> Decision {
         let deadline = Deadline::after(budget);
         let (mut findings, mut evaluated) = (Vec::new(), 0);
+        let subjects = Subject::of(review);
         for linked in self.candidates(review) {
             let Some(action) = linked.constraint.action(point) else {
                 continue;
@@ -165,7 +167,7 @@ impl Library {
             if !linked.template.handles(review) {
                 continue;
             }
-            match linked.constraint.matching.matches(review) {
+            match linked.constraint.matching.matches_any(review, &subjects) {
                 Ok(false) => continue,
                 Ok(true) => {
                     let found = linked

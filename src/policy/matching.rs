@@ -121,10 +121,14 @@ impl Match {
 
     /// Whether a review matches.
     pub(crate) fn matches(&self, review: &Review) -> Result<bool, MatchError> {
-        let namespace = review.namespace_object();
+        self.matches_any(review, &Subject::of(review))
+    }
+
+    /// The same for whoever asks many constraints: `subjects` is what [`Subject::of`] gives.
+    pub(crate) fn matches_any(&self, review: &Review, subjects: &[Subject<'_>]) -> Result<bool, MatchError> {
         let mut error = None;
-        for object in [review.object(), review.old_object()].into_iter().flatten() {
-            match self.matches_object(object, review, namespace) {
+        for subject in subjects {
+            match self.matches_one(subject, review) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(unknown) => error = Some(unknown),
@@ -133,23 +137,15 @@ impl Match {
         error.map_or(Ok(false), Err)
     }
 
-    fn matches_object(&self, object: &Json, review: &Review, namespace: Option<&Json>) -> Result<bool, MatchError> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default();
-        let (group, kind) = group_and_kind(object, review);
-        let is_namespace = kind == "Namespace" && group.is_empty();
-        // The object of a request may lack its namespace; the request never does.
-        let own = match text("/metadata/namespace") {
-            "" if !is_namespace => review.namespace(),
-            own => own,
-        };
-        let within = if is_namespace {
-            Some(text("/metadata/name"))
-        } else {
-            let known = namespace
-                .and_then(|namespace| namespace.pointer("/metadata/name"))
-                .and_then(Json::as_str);
-            known.or_else(|| (!own.is_empty()).then_some(own))
-        };
+    fn matches_one(&self, subject: &Subject<'_>, review: &Review) -> Result<bool, MatchError> {
+        let Subject {
+            object,
+            group,
+            kind,
+            within,
+            ..
+        } = *subject;
+        let is_namespace = subject.is_namespace();
         let namespaced = !is_namespace && within.is_some();
         let holds = self.kind_matches(group, kind)
             && match self.scope {
@@ -164,7 +160,7 @@ impl Match {
                 .label_selector
                 .as_ref()
                 .is_none_or(|selector| selector.matches(object))
-            && self.name_matches(text("/metadata/name"), text("/metadata/generateName"))
+            && self.name_matches(subject.name, subject.generate_name)
             && match self.source {
                 Source::Any => true,
                 Source::Generated => review.is_generated(),
@@ -176,7 +172,7 @@ impl Match {
         let Some(selector) = &self.namespace_selector else {
             return Ok(true);
         };
-        match (is_namespace, namespace, within) {
+        match (is_namespace, review.namespace_object(), within) {
             (true, _, _) => Ok(selector.matches(object)),
             (false, Some(namespace), _) => Ok(selector.matches(namespace)),
             (false, None, Some(name)) => Err(MatchError::NamespaceUnknown(name.to_owned())),
@@ -206,6 +202,53 @@ impl Match {
             return self.name.ends_with('*') && globs(&self.name, generate_name);
         }
         globs(&self.name, name)
+    }
+}
+
+/// What criteria look at in one object of a review.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    object: &'a Json,
+    group: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    generate_name: &'a str,
+    /// The namespace that it lies in, or is.
+    within: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    /// The object of a review and the old one, as far as there are any.
+    pub(crate) fn of(review: &'a Review) -> Vec<Self> {
+        let objects = [review.object(), review.old_object()].into_iter().flatten();
+        objects.map(|object| Self::read(object, review)).collect()
+    }
+
+    fn read(object: &'a Json, review: &'a Review) -> Self {
+        let text = |object: &'a Json, key: &str| object.get("metadata")?.get(key)?.as_str();
+        let (group, kind) = group_and_kind(object, review);
+        let mut subject = Self {
+            object,
+            group,
+            kind,
+            name: text(object, "name").unwrap_or_default(),
+            generate_name: text(object, "generateName").unwrap_or_default(),
+            within: None,
+        };
+        subject.within = if subject.is_namespace() {
+            Some(subject.name)
+        } else {
+            // The object of a request may lack its namespace; the request never does.
+            let known = review.namespace_object().and_then(|namespace| text(namespace, "name"));
+            let own = text(object, "namespace").filter(|own| !own.is_empty());
+            let asked = Some(review.namespace()).filter(|asked| !asked.is_empty());
+            known.or(own).or(asked)
+        };
+        subject
+    }
+
+    fn is_namespace(&self) -> bool {
+        self.kind == "Namespace" && self.group.is_empty()
     }
 }
 

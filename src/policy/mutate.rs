@@ -132,8 +132,7 @@ fn answers(
                 policy: unit.name.clone(),
                 reason,
             };
-            let session = unit.session(entry, review, inventory);
-            let value = session.and_then(|mut session| session.value(&entry.path, deadline));
+            let value = unit.session(entry, review, inventory).value(&entry.path, deadline);
             let value = value.map_err(|error| failed(format!("{}: {error}", entry.source)))?;
             for item in items(value.as_ref()) {
                 let json = serde_json::to_value(item).map_err(|error| failed(error.to_string()))?;

@@ -1,5 +1,5 @@
 //! Weir's decisions beside OPA's own: the sets of violations are equal on every case of Gatekeeper's library, and on
-//! variations of its objects.
+//! variations of its objects. So are those of compiled rules and of the engine.
 //!
 //! Needs OPA (`WEIR_OPA`, the path of `hack/tool opa-eval`) and the library (`WEIR_CORPUS`, or `../shared/corpus` beside the
 //! repository), and is skipped with a note without either.
@@ -27,6 +27,8 @@ use super::template;
 const EVERY: usize = 7;
 /// Questions that have to be asked at the least; fewer would mean that the cases are no longer found.
 const AT_LEAST: usize = 2_000;
+/// Templates of the library whose rules need no engine, at the least: all of them.
+const COMPILED: usize = 49;
 
 /// One question and Weir's answer to it.
 struct Asked {
@@ -34,6 +36,8 @@ struct Asked {
     question: Json,
     /// Messages with their details; `None` for an error.
     weir: Option<BTreeSet<String>>,
+    /// The engine's answer, when it is not asked by itself.
+    engine: Option<BTreeSet<String>>,
 }
 
 #[test]
@@ -51,17 +55,22 @@ fn the_sets_of_violations_are_those_of_opa() {
         println!("skipped: {} is not there", root.display());
         return;
     }
-    let mut asked = Vec::new();
-    for suite in suites(&root) {
-        questions(&suite, &mut asked);
+    let (mut asked, mut compiled) = (Vec::new(), Vec::new());
+    let suites = suites(&root);
+    for suite in &suites {
+        if questions(suite, &mut asked) {
+            compiled.push(suite);
+        }
     }
+    let left: Vec<&PathBuf> = suites.iter().filter(|suite| !compiled.contains(suite)).collect();
+    assert!(compiled.len() >= COMPILED, "not compiled: {left:#?}");
     assert!(asked.len() >= AT_LEAST, "only {} questions", asked.len());
     let mut differ = Vec::new();
     for (asked, opa) in asked.iter().zip(answers(Path::new(&opa), &asked)) {
-        if asked.weir != opa {
+        if asked.weir != opa || asked.engine != opa {
             differ.push(format!(
-                "{}\n  weir {:?}\n  opa  {:?}\n  {}",
-                asked.name, asked.weir, opa, asked.question["input"]
+                "{}\n  weir {:?}\n  regorus {:?}\n  opa  {:?}\n  {}",
+                asked.name, asked.weir, asked.engine, opa, asked.question["input"]
             ));
         }
     }
@@ -85,7 +94,9 @@ fn the_sets_of_violations_are_those_of_opa() {
     assert!(violated > asked.len() / 4 && failed < asked.len() / 10);
 }
 
-fn questions(suite: &Path, asked: &mut Vec<Asked>) {
+/// Collects the questions of a suite; says whether all of its templates are compiled.
+fn questions(suite: &Path, asked: &mut Vec<Asked>) -> bool {
+    let mut compiled = true;
     let folder = suite.parent().unwrap();
     let parsed = Suite::read(&document(suite)).unwrap().unwrap();
     for test in &parsed.tests {
@@ -119,19 +130,24 @@ fn questions(suite: &Path, asked: &mut Vec<Asked>) {
         );
         let head = json!({"modules": modules, "v0": source.version == Version::V0,
             "query": format!("data.{package}.violation")});
-        let library = Library::load(&Sources {
+        let sources = Sources {
             templates: vec![of_template.clone()],
             constraints: vec![of_constraint.clone()],
             ..Sources::default()
-        })
-        .library;
+        };
+        let libraries = [Library::load(&sources).library, Library::load(&sources).library];
+        // Coverage is the engine's business.
+        libraries[1].cover();
+        let rule = format!("data.{package}.violation");
+        let template = &libraries[0].constraints()[0].template;
+        compiled &= template.rego().is_some_and(|program| program.is_compiled(&rule));
         for case in &test.cases {
             let others: Vec<Json> = case.inventory.iter().map(|name| document(&folder.join(name))).collect();
             let object = document(&folder.join(&case.object));
             let name = format!("{}/{}/{}", suite.display(), test.name, case.name);
             let varied = variations(&object).into_iter().skip(asked.len() % EVERY).step_by(EVERY);
             for (index, object) in std::iter::once(object.clone()).chain(varied).enumerate() {
-                if let Some(one) = ask(&library, &head, &object, &others, &parameters) {
+                if let Some(one) = ask(&libraries, &head, &object, &others, &parameters) {
                     asked.push(Asked {
                         name: format!("{name} variation {index}"),
                         ..one
@@ -140,10 +156,11 @@ fn questions(suite: &Path, asked: &mut Vec<Asked>) {
             }
         }
     }
+    compiled
 }
 
 /// `None` for what no request can hold.
-fn ask(library: &Library, head: &Json, object: &Json, others: &[Json], parameters: &Json) -> Option<Asked> {
+fn ask(libraries: &[Library; 2], head: &Json, object: &Json, others: &[Json], parameters: &Json) -> Option<Asked> {
     let request = match object.get("request") {
         Some(request) => request.clone(),
         None => json!({"operation": "CREATE", "object": object, "name": object["metadata"]["name"].as_str()?,
@@ -151,21 +168,7 @@ fn ask(library: &Library, head: &Json, object: &Json, others: &[Json], parameter
     };
     let review = Review::from_admission(&request, None).ok()?;
     let inventory = Inventory::from_objects(others);
-    let linked = library.constraints().first()?;
-    // Whether the constraint matches is not OPA's question.
-    let findings = linked.constraint.evaluate(
-        &linked.template,
-        &review,
-        &inventory,
-        Action::Deny,
-        Deadline::after(Duration::from_secs(10)),
-    );
-    let weir = (!findings.iter().any(|finding| finding.failed)).then(|| {
-        let texts = findings
-            .iter()
-            .map(|finding| violation(&finding.message, &finding.details));
-        texts.collect()
-    });
+    let [weir, engine] = libraries.each_ref().map(|library| answer(library, &review, &inventory));
     let parameters = regorus::Value::from_json_str(&parameters.to_string()).ok()?;
     let mut question = head.clone();
     question["input"] = serde_json::to_value(input(review.value(), parameters)).ok()?;
@@ -174,7 +177,25 @@ fn ask(library: &Library, head: &Json, object: &Json, others: &[Json], parameter
         name: String::new(),
         question,
         weir,
+        engine,
     })
+}
+
+/// What the only constraint of a library says; `None` for an error.
+fn answer(library: &Library, review: &Review, inventory: &Inventory) -> Option<BTreeSet<String>> {
+    let linked = &library.constraints()[0];
+    // Whether the constraint matches is not OPA's question.
+    let findings = linked.constraint.evaluate(
+        &linked.template,
+        review,
+        inventory,
+        Action::Deny,
+        Deadline::after(Duration::from_secs(10)),
+    );
+    let texts = findings
+        .iter()
+        .map(|finding| violation(&finding.message, &finding.details));
+    (!findings.iter().any(|finding| finding.failed)).then(|| texts.collect())
 }
 
 fn violation(message: &str, details: &Json) -> String {

@@ -18,7 +18,7 @@ use super::inventory::Inventory;
 use super::rego::metadata::{Annotations, Metadata, annotations};
 use super::rego::parse::{Parsed, Version, parse_either};
 use super::rego::program::{Program, Session};
-use super::rego::{EngineError, Visitor, path, walk_module};
+use super::rego::{Visitor, path, walk_module};
 use super::review::{Operation, Review};
 use super::source::{Problem, RegoFile};
 
@@ -82,12 +82,7 @@ impl Unit {
     }
 
     /// Begins an evaluation of an entry.
-    pub(crate) fn session(
-        &self,
-        entry: &Entry,
-        review: &Review,
-        inventory: &Inventory,
-    ) -> Result<Session, EngineError> {
+    pub(crate) fn session(&self, entry: &Entry, review: &Review, inventory: &Inventory) -> Session<'_> {
         let value = review.value();
         let value = if entry.metadata.bare_input {
             let object = value

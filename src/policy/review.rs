@@ -70,7 +70,23 @@ impl Review {
     /// # Errors
     /// When the request does not have the API server's form.
     pub fn from_admission(request: &Json, namespace: Option<&Json>) -> Result<Self, ReviewError> {
-        let fields = request.as_object().ok_or(ReviewError::NotAnObject)?;
+        Self::from_request(request.clone(), namespace.cloned())
+    }
+
+    /// The same, of a request that nobody needs any more.
+    ///
+    /// # Errors
+    /// When the request does not have the API server's form.
+    pub fn from_request(request: Json, namespace: Option<Json>) -> Result<Self, ReviewError> {
+        let Json::Object(mut fields) = request else {
+            return Err(ReviewError::NotAnObject);
+        };
+        let mut part = |key: &'static str| match fields.get_mut(key).map(Json::take) {
+            None | Some(Json::Null) => Ok(Json::Null),
+            Some(value @ Json::Object(_)) => Ok(value),
+            Some(_) => Err(ReviewError::Malformed(key)),
+        };
+        let (mut object, old, options) = (part("object")?, part("oldObject")?, part("options")?);
         let text = |of: &Map<String, Json>, key: &'static str| match of.get(key) {
             None | Some(Json::Null) => Ok(String::new()),
             Some(Json::String(text)) => Ok(text.clone()),
@@ -81,15 +97,9 @@ impl Review {
             Some(Json::Object(fields)) => Ok(fields.clone()),
             Some(_) => Err(ReviewError::Malformed(key)),
         };
-        let part = |key: &'static str| match fields.get(key) {
-            None | Some(Json::Null) => Ok(Json::Null),
-            Some(value @ Json::Object(_)) => Ok(value.clone()),
-            Some(_) => Err(ReviewError::Malformed(key)),
-        };
         let kind = record("kind")?;
         let resource = record("resource")?;
-        let operation = text(fields, "operation")?;
-        let (mut object, old) = (part("object")?, part("oldObject")?);
+        let operation = text(&fields, "operation")?;
         if object.is_null() && old.is_null() {
             return Err(ReviewError::NoObject);
         }
@@ -98,7 +108,7 @@ impl Review {
             object = if old.is_null() { object } else { old.clone() };
         }
         let mut out = Map::new();
-        out.insert("uid".to_owned(), text(fields, "uid")?.into());
+        out.insert("uid".to_owned(), text(&fields, "uid")?.into());
         out.insert(
             "kind".to_owned(),
             json!({"group": text(&kind, "group")?, "version": text(&kind, "version")?, "kind": text(&kind, "kind")?}),
@@ -109,7 +119,7 @@ impl Review {
                 "resource": text(&resource, "resource")?}),
         );
         for key in ["subResource", "requestSubResource", "name", "namespace"] {
-            let value = text(fields, key)?;
+            let value = text(&fields, key)?;
             if !value.is_empty() {
                 out.insert(key.to_owned(), value.into());
             }
@@ -127,14 +137,14 @@ impl Review {
         out.insert("userInfo".to_owned(), Json::Object(record("userInfo")?));
         out.insert("object".to_owned(), object);
         out.insert("oldObject".to_owned(), old);
-        out.insert("options".to_owned(), part("options")?);
-        out.insert("namespaceObject".to_owned(), namespace.cloned().unwrap_or(Json::Null));
+        out.insert("options".to_owned(), options);
+        out.insert("namespaceObject".to_owned(), namespace.unwrap_or(Json::Null));
         let gvk = Gvk {
             group: text(&kind, "group")?,
             version: text(&kind, "version")?,
             kind: text(&kind, "kind")?,
         };
-        let (name, namespace) = (text(fields, "name")?, text(fields, "namespace")?);
+        let (name, namespace) = (text(&fields, "name")?, text(&fields, "namespace")?);
         Ok(Self {
             gvk,
             name,

@@ -53,17 +53,19 @@ pub fn all(
 struct Validate(Arc<Shared>);
 
 impl Door for Validate {
+    fn computes(&self) -> bool {
+        true
+    }
+
     fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
-        self.judge(request).boxed()
+        std::future::ready(self.judge(request)).boxed()
     }
 }
 
 impl Validate {
-    async fn judge(&self, request: AdmissionRequest) -> Result<Answer, String> {
-        let (library, review) = prepared(&self.0, &request)?;
-        let decided =
-            tokio::task::spawn_blocking(move || library.evaluate(&review, &Inventory::default(), BUDGET)).await;
-        let decision = decided.map_err(|error| format!("the policy evaluation ended unexpectedly: {error}"))?;
+    fn judge(&self, request: AdmissionRequest) -> Result<Answer, String> {
+        let (library, review) = prepared(&self.0, request)?;
+        let decision = library.evaluate(&review, &Inventory::default(), BUDGET);
         let warnings = decision
             .warnings()
             .map(|one| format!("[{}] {}", one.short_policy(), one.message))
@@ -86,23 +88,25 @@ impl Validate {
 struct Mutate(Arc<Shared>);
 
 impl Door for Mutate {
+    fn computes(&self) -> bool {
+        true
+    }
+
     fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
-        self.complete(request).boxed()
+        std::future::ready(self.complete(request)).boxed()
     }
 }
 
 impl Mutate {
-    async fn complete(&self, request: AdmissionRequest) -> Result<Answer, String> {
+    fn complete(&self, request: AdmissionRequest) -> Result<Answer, String> {
         if request.operation == Operation::Delete {
             return Ok(Answer::allow());
         }
-        let (library, review) = prepared(&self.0, &request)?;
+        let (library, review) = prepared(&self.0, request)?;
         if !library.mutates() {
             return Ok(Answer::allow());
         }
-        let mutated = tokio::task::spawn_blocking(move || library.mutate(&review, &Inventory::default(), BUDGET)).await;
-        let mutated = mutated.map_err(|error| format!("the policy evaluation ended unexpectedly: {error}"))?;
-        Ok(match mutated {
+        Ok(match library.mutate(&review, &Inventory::default(), BUDGET) {
             Ok(mutation) => {
                 let patch = (!mutation.patch.0.is_empty()).then_some(mutation.patch);
                 Answer {
@@ -116,11 +120,14 @@ impl Mutate {
 }
 
 /// The library and the review of a request.
-fn prepared(shared: &Shared, request: &AdmissionRequest) -> Result<(Library, Review), String> {
-    let policies = shared.policies.borrow();
-    if !policies.ready {
-        return Err("policies are not loaded yet".to_owned());
-    }
+fn prepared(shared: &Shared, request: AdmissionRequest) -> Result<(Library, Review), String> {
+    let library = {
+        let policies = shared.policies.borrow();
+        if !policies.ready {
+            return Err("policies are not loaded yet".to_owned());
+        }
+        policies.library.clone()
+    };
     let namespace = shared
         .namespaces
         .get(&StoreRef::new(&request.namespace))
@@ -131,6 +138,6 @@ fn prepared(shared: &Shared, request: &AdmissionRequest) -> Result<(Library, Rev
             fields.insert("kind".to_owned(), "Namespace".into());
             Some(value)
         });
-    let review = Review::from_admission(&request.raw, namespace.as_ref()).map_err(|error| error.to_string())?;
-    Ok((policies.library.clone(), review))
+    let review = Review::from_request(request.raw, namespace).map_err(|error| error.to_string())?;
+    Ok((library, review))
 }

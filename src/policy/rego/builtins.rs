@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::sprintf::sprintf;
 
 /// A builtin: arguments to value; `None` is undefined.
-type Builtin = fn(&[Value]) -> Option<Value>;
+pub(super) type Builtin = fn(&[Value]) -> Option<Value>;
 
 /// Name, number of arguments and function of each.
 const BUILTINS: [(&str, u8, Builtin); 13] = [
@@ -68,6 +68,12 @@ pub(crate) fn install(engine: &mut Engine) -> Result<(), String> {
             .map_err(|error| format!("cannot supply builtin {name}: {error}"))?;
     }
     Ok(())
+}
+
+/// The builtin that an engine is given under this name, and how many arguments it takes.
+pub(super) fn supplied(name: &str) -> Option<(u8, Builtin)> {
+    let found = BUILTINS.iter().find(|(known, _, _)| *known == name);
+    found.map(|(_, arguments, function)| (*arguments, *function))
 }
 
 /// Whether a function of this name exists in every policy.

@@ -4,6 +4,7 @@
 //! its budget, and whatever the engine does (an error, a panic) comes back as a value with a position.
 
 mod builtins;
+mod compiled;
 mod lint;
 mod measure;
 pub(crate) mod metadata;

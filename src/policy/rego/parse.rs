@@ -29,6 +29,8 @@ pub(crate) struct Parsed {
     pub(crate) version: Version,
     /// The module as it was written, for checks that report columns: negations are as the author put them.
     pub(crate) module: Ref<Module>,
+    /// The module of the text.
+    pub(crate) current: Ref<Module>,
     /// Its package, without `data`.
     pub(crate) package: Vec<String>,
     origin: String,
@@ -108,6 +110,7 @@ pub(crate) fn parse(origin: &str, text: &str, version: Version) -> Result<Parsed
         text,
         version,
         module,
+        current,
         package,
         origin: origin.to_owned(),
     })

@@ -16,6 +16,7 @@ use regorus::{Engine, PolicyLengthConfig, Value};
 use super::super::coverage::Coverage;
 use super::super::inventory::Inventory;
 use super::super::source::Problem;
+use super::compiled::{Compiled, Run, Stop};
 use super::measure::{MAX_COLUMNS, MAX_LINES};
 use super::parse::{Parsed, Version};
 use super::{EngineError, builtins, fenced, lint};
@@ -25,16 +26,31 @@ const CHECK_EVERY: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
 /// Compiled modules.
 pub(crate) struct Program {
-    base: Engine,
+    /// Prepared at load, to see that it can be, and kept where it is needed: it takes more memory than all else.
+    base: OnceLock<Engine>,
+    texts: Vec<Text>,
+    /// The rules that need no engine.
+    compiled: Compiled,
     /// The engine prepared with the last inventory, for programs that look at it.
     with_inventory: Option<Mutex<Option<(Inventory, Engine)>>>,
     /// What was evaluated, when somebody wants to know.
     coverage: OnceLock<Arc<Mutex<Coverage>>>,
 }
 
+/// What an engine is made of.
+struct Text {
+    origin: String,
+    text: String,
+    version: Version,
+}
+
 /// One evaluation.
-pub(crate) struct Session {
-    engine: Engine,
+pub(crate) struct Session<'p> {
+    program: &'p Program,
+    input: Value,
+    inventory: Inventory,
+    /// Made when the first rule is asked for that needs one.
+    engine: Option<Engine>,
     coverage: Option<Arc<Mutex<Coverage>>>,
 }
 
@@ -82,13 +98,21 @@ impl Program {
             return Err(problems);
         }
         let origin = modules.first().map_or("", |parsed| parsed.origin());
-        let base = fenced(|| prepare(modules)).map_err(|error| vec![error.into_problem(origin)])?;
+        let texts: Vec<Text> = modules.iter().map(|parsed| Text::of(parsed)).collect();
+        let prepared = fenced(|| prepare(&texts)).map_err(|error| vec![error.into_problem(origin)])?;
+        let compiled = Compiled::of(modules);
+        let base = OnceLock::new();
+        if !compiled.is_whole() {
+            base.get_or_init(|| prepared);
+        }
         // Any mention will do: a needless preparation costs little, a missing inventory a wrong answer.
         let looks = modules
             .iter()
             .any(|parsed| parsed.text.contains("inventory") || parsed.text.contains("data["));
         Ok(Self {
             base,
+            texts,
+            compiled,
             with_inventory: looks.then(|| Mutex::new(None)),
             coverage: OnceLock::new(),
         })
@@ -107,16 +131,39 @@ impl Program {
         })
     }
 
+    /// Whether a rule needs no engine.
+    #[cfg(test)]
+    pub(crate) fn is_compiled(&self, rule: &str) -> bool {
+        self.compiled.entry(rule).is_some()
+    }
+
     /// Begins an evaluation.
-    pub(crate) fn session(&self, input: Value, inventory: &Inventory) -> Result<Session, EngineError> {
+    pub(crate) fn session(&self, input: Value, inventory: &Inventory) -> Session<'_> {
+        Session {
+            program: self,
+            input,
+            inventory: inventory.clone(),
+            engine: None,
+            coverage: self.coverage.get().cloned(),
+        }
+    }
+
+    fn base(&self) -> Result<&Engine, EngineError> {
+        if let Some(base) = self.base.get() {
+            return Ok(base);
+        }
+        let prepared = fenced(|| prepare(&self.texts))?;
+        Ok(self.base.get_or_init(|| prepared))
+    }
+
+    fn engine(&self, input: Value, inventory: &Inventory) -> Result<Engine, EngineError> {
         let mut engine = match &self.with_inventory {
-            None => self.base.clone(),
+            None => self.base()?.clone(),
             Some(cached) => self.prepared_with(inventory, cached)?,
         };
         engine.set_input(input);
-        let coverage = self.coverage.get().cloned();
-        engine.set_enable_coverage(coverage.is_some());
-        Ok(Session { engine, coverage })
+        engine.set_enable_coverage(self.coverage.get().is_some());
+        Ok(engine)
     }
 
     fn prepared_with(
@@ -130,8 +177,9 @@ impl Program {
                 return Ok(engine.clone());
             }
         }
+        let base = self.base()?;
         let engine = fenced(|| {
-            let mut engine = self.base.clone();
+            let mut engine = base.clone();
             engine.add_data(inventory.data())?;
             warm(&mut engine)?;
             Ok(engine)
@@ -142,11 +190,19 @@ impl Program {
     }
 }
 
-impl Session {
+impl Session<'_> {
     /// The value of a rule; `None` when it is undefined.
     pub(crate) fn value(&mut self, rule: &str, deadline: Deadline) -> Result<Option<Value>, EngineError> {
         let limit = deadline.remaining()?;
-        let engine = &mut self.engine;
+        if self.coverage.is_none()
+            && let Some(answer) = self.compiled(rule, deadline)
+        {
+            return answer;
+        }
+        let mut engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => self.program.engine(self.input.clone(), &self.inventory)?,
+        };
         let value = fenced(|| {
             engine.set_execution_timer_config(ExecutionTimerConfig {
                 limit,
@@ -155,13 +211,14 @@ impl Session {
             engine.eval_rule(rule.to_owned())
         });
         if let Some(coverage) = &self.coverage
-            && let Ok(report) = fenced(|| self.engine.get_coverage_report())
+            && let Ok(report) = fenced(|| engine.get_coverage_report())
         {
             coverage
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .merge(&Coverage::of(&report));
         }
+        self.engine = Some(engine);
         match value {
             Ok(Value::Undefined) => Ok(None),
             Ok(value) => Ok(Some(value)),
@@ -170,16 +227,45 @@ impl Session {
             Err(error) => Err(error),
         }
     }
-}
 
-impl Session {
+    /// The value of a rule that needs no engine; `None` when it does after all.
+    fn compiled(&self, rule: &str, deadline: Deadline) -> Option<Result<Option<Value>, EngineError>> {
+        let entry = self.program.compiled.entry(rule)?;
+        let answer = fenced(|| {
+            let run = Run::new(
+                &self.program.compiled,
+                self.input.clone(),
+                self.inventory.data(),
+                deadline,
+            );
+            let value = run.value(entry).map(|value| value.cloned());
+            Ok(value)
+        });
+        match answer {
+            Ok(Ok(value)) => Some(Ok(value)),
+            Ok(Err(Stop::Late)) => Some(Err(EngineError::timed_out(deadline.total))),
+            Ok(Err(Stop::Failed)) | Err(_) => None,
+        }
+    }
+
     /// What `print` said.
     pub(crate) fn prints(&mut self) -> Vec<String> {
-        self.engine.take_prints().unwrap_or_default()
+        let prints = self.engine.as_mut().map(Engine::take_prints);
+        prints.and_then(Result::ok).unwrap_or_default()
     }
 }
 
-fn prepare(modules: &[&Parsed]) -> anyhow::Result<Engine> {
+impl Text {
+    fn of(parsed: &Parsed) -> Self {
+        Self {
+            origin: parsed.origin().to_owned(),
+            text: parsed.text.clone(),
+            version: parsed.version,
+        }
+    }
+}
+
+fn prepare(texts: &[Text]) -> anyhow::Result<Engine> {
     let mut engine = Engine::new();
     let limits = PolicyLengthConfig::default();
     engine.set_policy_length_config(PolicyLengthConfig {
@@ -195,9 +281,9 @@ fn prepare(modules: &[&Parsed]) -> anyhow::Result<Engine> {
     // Otherwise `print` writes to standard error.
     engine.set_gather_prints(true);
     builtins::install(&mut engine).map_err(anyhow::Error::msg)?;
-    for parsed in modules {
-        engine.set_rego_v0(parsed.version == Version::V0);
-        engine.add_policy(parsed.origin().to_owned(), parsed.text.clone())?;
+    for text in texts {
+        engine.set_rego_v0(text.version == Version::V0);
+        engine.add_policy(text.origin.clone(), text.text.clone())?;
     }
     warm(&mut engine)?;
     Ok(engine)
@@ -219,10 +305,8 @@ mod tests {
         let parsed = parse("x.rego", text, version).map_err(|problem| problem.to_string())?;
         let program = Program::compile(&[&parsed]).map_err(|problems| problems[0].to_string())?;
         let input = Value::from_json_str(r#"{"a": 1}"#).unwrap();
-        let mut session = program
+        program
             .session(input, &Inventory::default())
-            .map_err(|error| error.to_string())?;
-        session
             .value("data.x.p", Deadline::after(budget))
             .map_err(|error| error.to_string())
     }
