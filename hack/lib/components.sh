@@ -21,6 +21,9 @@ client_rate=(--kube-api-qps=300 --kube-api-burst=600)
 # Nodes here are never lost, but a machine busy compiling may let KWOK be late; nobody should evict pods for that.
 node_grace_period=10m
 
+# KWOK renews the leases by which the controllers know that nodes live; as long as a kubelet's. It writes every quarter of it.
+node_lease_seconds=40
+
 # Nothing is worth the disk's time that is deleted with the cluster, hence no fsync. Whoever can reach loopback
 # can reach this etcd: it holds nothing but test data. The peer port is any: nobody joins.
 start_etcd() {
@@ -70,7 +73,7 @@ start_scheduler() {
 start_kwok() {
   start kwok "$tool_kwok" --kubeconfig "$state/kwok.kubeconfig" --config "$weir_hack/lib/kwok.yaml" --manage-all-nodes \
     --server-address "127.0.0.1:$kwok_port" --node-ip 127.0.0.1 --node-port "$kwok_port" \
-    --cidr 10.244.0.1/16
+    --cidr 10.244.0.1/16 --node-lease-duration-seconds "$node_lease_seconds"
 }
 
 # await_controllers: the three that work on the API are up, and their first work is done: pods can be scheduled in the
