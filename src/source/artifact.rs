@@ -8,10 +8,10 @@
 use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
-use tar::{Builder, EntryType, Header};
 
-use super::pieces::{Earlier, Key, Pieces, Stream};
-use crate::core::snapshot::{FileKind, Files, FilesError};
+use super::packer;
+use super::pieces::{Earlier, Pieces};
+use crate::core::snapshot::{Files, FilesError};
 
 /// Most files and directories in an artifact. The largest public repositories of manifests have some ten thousand.
 pub const MAX_ENTRIES: usize = 200_000;
@@ -23,13 +23,6 @@ pub const MAX_BYTES: u64 = 1 << 30;
 /// Deepest directory: far beyond any repository, and it keeps a hostile tree from exhausting the stack.
 pub const MAX_DEPTH: usize = 128;
 
-const FILE_MODE: u32 = 0o600;
-const EXECUTABLE_MODE: u32 = 0o700;
-const DIR_MODE: u32 = 0o750;
-
-/// How many entries make a piece, on average: enough to be worth compressing together, few enough to be packed again.
-const PIECE: u8 = 64;
-
 /// A tree that also knows which of its files are executable.
 pub trait Archivable: Files {
     /// The digest of a file and whether it is executable; `None` when there is no file at the path.
@@ -40,6 +33,15 @@ pub trait Archivable: Files {
         let digest = self.digest(path)?;
         let executable = self.is_executable(path)?;
         Ok(digest.map(|digest| (digest, executable)))
+    }
+
+    /// Identifies all that the archive holds below a directory, where that can be told without looking at it.
+    ///
+    /// # Errors
+    /// When the tree cannot be read.
+    fn below(&self, path: &str) -> Result<Option<String>, FilesError> {
+        let _ = path;
+        Ok(None)
     }
 
     /// The content of a file and whether it is executable; `None` when there is no file at the path.
@@ -100,154 +102,11 @@ pub(super) fn pack_after(
         hash: Sha256::new(),
         size: 0,
     };
-    let mut packer = Packer {
-        tree,
-        earlier,
-        tar: Builder::new(Stream::new(hashing)?),
-        entries: 0,
-        run: Vec::new(),
-    };
-    packer.directory("", 0)?;
-    packer.piece()?;
-    let (entries, stream) = (packer.entries, packer.tar.into_inner()?);
-    let (hashing, pieces) = stream.finish()?;
+    let walked = packer::walk(tree, earlier)?;
+    let entries = walked.entries;
+    let (hashing, pieces) = packer::write(tree, earlier, walked, hashing)?;
     let (digest, size) = hashing.finish();
     Ok((Packed { digest, size, entries }, pieces))
-}
-
-struct Packer<'a, W: Write> {
-    tree: &'a dyn Archivable,
-    earlier: Option<&'a Earlier<'a>>,
-    tar: Builder<Stream<W>>,
-    entries: usize,
-    /// What has been walked over since the last piece.
-    run: Vec<Entry>,
-}
-
-/// One entry of the archive.
-struct Entry {
-    path: String,
-    /// Digest and executable bit of a file; `None` for a directory.
-    file: Option<(String, bool)>,
-}
-
-impl<W: Write> Packer<'_, W> {
-    fn directory(&mut self, path: &str, depth: usize) -> Result<(), PackError> {
-        if depth > MAX_DEPTH {
-            return Err(too_large(MAX_DEPTH as u64, "nested directories"));
-        }
-        for entry in self.tree.list(path)?.unwrap_or_default() {
-            let child = join(path, &entry.name);
-            self.entries += 1;
-            if self.entries > MAX_ENTRIES {
-                return Err(too_large(MAX_ENTRIES as u64, "files and directories"));
-            }
-            match entry.kind {
-                FileKind::Dir => {
-                    self.entry(Entry {
-                        path: child.clone(),
-                        file: None,
-                    })?;
-                    self.directory(&child, depth + 1)?;
-                }
-                FileKind::File => {
-                    let file = self.tree.identity(&child)?.ok_or_else(|| missing(&child))?;
-                    self.entry(Entry {
-                        path: child,
-                        file: Some(file),
-                    })?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes an entry up. The path alone says whether a piece begins with it, so that one more file in front of it moves no
-    /// other boundary.
-    fn entry(&mut self, entry: Entry) -> Result<(), PackError> {
-        let begins = Sha256::digest(entry.path.as_bytes())
-            .first()
-            .is_some_and(|byte| byte % PIECE == 0);
-        if begins {
-            self.piece()?;
-        }
-        self.run.push(entry);
-        Ok(())
-    }
-
-    /// Writes what was taken up.
-    fn piece(&mut self) -> Result<(), PackError> {
-        let run = std::mem::take(&mut self.run);
-        if run.is_empty() {
-            return Ok(());
-        }
-        let key = key(&run);
-        let copied = match self.earlier {
-            Some(earlier) => self.tar.get_mut().copy(key, earlier)?,
-            None => false,
-        };
-        if !copied {
-            for entry in &run {
-                self.pack(entry)?;
-            }
-            self.tar.get_mut().cut(key)?;
-        }
-        self.within_bounds()
-    }
-
-    fn pack(&mut self, entry: &Entry) -> Result<(), PackError> {
-        let path = entry.path.as_str();
-        if entry.file.is_none() {
-            return self.append(EntryType::Directory, DIR_MODE, &format!("{path}/"), &[]);
-        }
-        let (content, executable) = self.tree.read_executable(path)?.ok_or_else(|| missing(path))?;
-        let mode = if executable { EXECUTABLE_MODE } else { FILE_MODE };
-        self.append(EntryType::Regular, mode, path, &content)?;
-        self.within_bounds()
-    }
-
-    fn within_bounds(&self) -> Result<(), PackError> {
-        if self.tar.get_ref().plain() > MAX_BYTES {
-            return Err(too_large(MAX_BYTES, "bytes"));
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, kind: EntryType, mode: u32, path: &str, content: &[u8]) -> Result<(), PackError> {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(content.len() as u64);
-        Ok(self.tar.append_data(&mut header, path, content)?)
-    }
-}
-
-/// Identifies a run of entries by all that the archive holds of them.
-fn key(run: &[Entry]) -> Key {
-    let mut hash = Sha256::new();
-    for entry in run {
-        hash.update(entry.path.as_bytes());
-        // Neither byte can be part of a path or a digest.
-        match &entry.file {
-            None => hash.update(b"/\0"),
-            Some((digest, executable)) => {
-                hash.update([0, u8::from(*executable)]);
-                hash.update(digest.as_bytes());
-                hash.update(b"\0");
-            }
-        }
-    }
-    hash.finalize().into()
-}
-
-fn missing(path: &str) -> PackError {
-    PackError::Tree(FilesError {
-        path: path.to_owned(),
-        reason: "it is listed and yet missing".to_owned(),
-    })
 }
 
 /// Joins a directory, empty for the root, and a name.
@@ -259,7 +118,7 @@ pub fn join(directory: &str, name: &str) -> String {
     }
 }
 
-fn too_large(limit: u64, what: &'static str) -> PackError {
+pub(super) fn too_large(limit: u64, what: &'static str) -> PackError {
     PackError::TooLarge { limit, what }
 }
 
@@ -311,7 +170,7 @@ mod tests {
     use flate2::read::GzDecoder;
 
     use super::*;
-    use crate::core::snapshot::DirEntry;
+    use crate::core::snapshot::{DirEntry, FileKind};
 
     /// Files by path with their executable bit.
     struct Fixture(BTreeMap<String, (Vec<u8>, bool)>);
@@ -429,10 +288,14 @@ mod tests {
     fn packing_after_an_earlier_archive_gives_the_same_bytes_and_reads_what_changed() {
         let files = |changed: &str| {
             let mut files: BTreeMap<String, (Vec<u8>, bool)> = (0..2000)
-                .map(|n| (format!("apps/{n:04}/config.yaml"), (vec![b'a'; 700], false)))
+                .map(|n| (format!("apps/{}/{n:04}/config.yaml", n / 500), (vec![b'a'; 700], false)))
                 .collect();
-            files.insert("apps/1000/config.yaml".to_owned(), (changed.into(), false));
-            Counting(Fixture(files), AtomicUsize::new(0))
+            files.insert("apps/2/1000/config.yaml".to_owned(), (changed.into(), false));
+            Counting {
+                files: Fixture(files),
+                read: AtomicUsize::new(0),
+                listed: AtomicUsize::new(0),
+            }
         };
         let mut archive = tempfile::tempfile().unwrap();
         let (_, pieces) = pack_after(&files("one"), &mut archive, None).unwrap();
@@ -441,42 +304,73 @@ mod tests {
             pieces: &pieces,
         };
         let tree = files("two");
-        let (packed, _) = pack_after(&tree, io::sink(), Some(&earlier)).unwrap();
-        let read = tree.1.into_inner();
+        let mut second = tempfile::tempfile().unwrap();
+        let (packed, pieces) = pack_after(&tree, &mut second, Some(&earlier)).unwrap();
+        let read = tree.read.into_inner();
         assert!((1..500).contains(&read), "{read} files were read");
+        let listed = tree.listed.into_inner();
+        assert!((1..700).contains(&listed), "{listed} directories were listed");
         assert_eq!(packed, pack(&files("two"), io::sink()).unwrap());
         assert_ne!(packed.digest, pack(&files("one"), io::sink()).unwrap().digest);
+
+        // What was copied is known as well as what was packed.
+        let earlier = Earlier {
+            archive: &second,
+            pieces: &pieces,
+        };
+        let tree = files("two");
+        assert_eq!(pack_after(&tree, io::sink(), Some(&earlier)).unwrap().0, packed);
+        assert_eq!(
+            (tree.read.into_inner(), tree.listed.into_inner()),
+            (0, 1),
+            "nothing below the root was looked at"
+        );
     }
 
-    /// Counts the files that are read.
-    struct Counting(Fixture, AtomicUsize);
+    /// Counts the files that are read and the directories that are listed.
+    struct Counting {
+        files: Fixture,
+        read: AtomicUsize,
+        listed: AtomicUsize,
+    }
 
     impl Files for Counting {
         fn stat(&self, path: &str) -> Result<Option<FileKind>, FilesError> {
-            self.0.stat(path)
+            self.files.stat(path)
         }
 
         fn read(&self, path: &str) -> Result<Option<Vec<u8>>, FilesError> {
-            self.0.read(path)
+            self.files.read(path)
         }
 
         fn list(&self, path: &str) -> Result<Option<Vec<DirEntry>>, FilesError> {
-            self.0.list(path)
+            self.listed.fetch_add(1, Ordering::Relaxed);
+            self.files.list(path)
         }
 
         fn digest(&self, path: &str) -> Result<Option<String>, FilesError> {
-            self.0.digest(path)
+            self.files.digest(path)
         }
 
         fn is_executable(&self, path: &str) -> Result<bool, FilesError> {
-            self.0.is_executable(path)
+            self.files.is_executable(path)
         }
     }
 
     impl Archivable for Counting {
+        fn below(&self, path: &str) -> Result<Option<String>, FilesError> {
+            let prefix = format!("{path}/");
+            let mut hash = Sha256::new();
+            for (path, (content, _)) in self.files.0.iter().filter(|(path, _)| path.starts_with(&prefix)) {
+                hash.update(path.as_bytes());
+                hash.update(content);
+            }
+            Ok(Some(hex(&hash.finalize())))
+        }
+
         fn read_executable(&self, path: &str) -> Result<Option<(Vec<u8>, bool)>, FilesError> {
-            self.1.fetch_add(1, Ordering::Relaxed);
-            self.0.read_executable(path)
+            self.read.fetch_add(1, Ordering::Relaxed);
+            self.files.read_executable(path)
         }
     }
 

@@ -77,6 +77,10 @@ impl Files for SourceTree {
 }
 
 impl Archivable for SourceTree {
+    fn below(&self, path: &str) -> Result<Option<String>, FilesError> {
+        self.files().below(path)
+    }
+
     fn identity(&self, path: &str) -> Result<Option<(String, bool)>, FilesError> {
         self.files().identity(path)
     }

@@ -84,6 +84,7 @@ pub struct Rules {
     base: Vec<Run>,
     spec: Vec<Run>,
     negations: bool,
+    uniform: Option<String>,
     /// The patterns of each directory's `.sourceignore`, read when first needed.
     directories: Mutex<HashMap<String, Arc<Vec<Run>>>>,
 }
@@ -99,8 +100,15 @@ impl Rules {
             base: parse("", VCS.iter().chain(defaults).copied()),
             spec: parse("", lines(spec_ignore)),
             negations: all.negations,
+            uniform: (!tree.patterns).then(|| lines(spec_ignore).collect::<Vec<_>>().join("\n")),
             directories: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// What the rules depend on beside the path, when no `.sourceignore` has a say in them.
+    #[must_use]
+    pub fn uniform(&self) -> Option<&str> {
+        self.uniform.as_deref()
     }
 
     /// Whether something below an excluded directory can be part of the artifact after all.

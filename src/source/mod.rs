@@ -30,6 +30,7 @@ pub mod github_app;
 pub mod ignore;
 pub mod layers;
 pub mod one;
+mod packer;
 mod pieces;
 pub mod policy_dir;
 pub mod reference;

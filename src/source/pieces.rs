@@ -36,9 +36,31 @@ struct Piece {
     plain_sum: u32,
 }
 
-/// The pieces of an archive by what they hold.
+/// The pieces of an archive by what they hold, and the directories that consist of whole pieces.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pieces(HashMap<Key, Piece>);
+pub(super) struct Pieces {
+    known: HashMap<Key, Piece>,
+    units: HashMap<Key, Unit>,
+}
+
+/// A directory that consists of whole pieces.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unit {
+    /// Its pieces in their order.
+    pub(super) pieces: Vec<Key>,
+    /// Files and directories in it, itself among them.
+    pub(super) entries: usize,
+    /// Such directories in it.
+    pub(super) inside: Vec<Key>,
+}
+
+impl Unit {
+    /// Takes in the pieces of a directory in it.
+    pub(super) fn add(&mut self, inner: &Self) {
+        self.pieces.extend_from_slice(&inner.pieces);
+        self.entries += inner.entries;
+    }
+}
 
 /// An archive that was made before, and where its pieces lie.
 pub(super) struct Earlier<'a> {
@@ -46,6 +68,18 @@ pub(super) struct Earlier<'a> {
     pub(super) archive: &'a File,
     /// Its pieces.
     pub(super) pieces: &'a Pieces,
+}
+
+impl Earlier<'_> {
+    /// How many entries the directory with that key has, when all of its pieces can be used.
+    pub(super) fn holds(&self, key: Key) -> Option<usize> {
+        let unit = self.pieces.units.get(&key)?;
+        let usable = |key| {
+            let piece = self.pieces.known.get(key);
+            piece.is_some_and(|piece| intact(self.archive, *piece).is_some())
+        };
+        unit.pieces.iter().all(usable).then_some(unit.entries)
+    }
 }
 
 /// Writes a gzip stream piece by piece. What is written lands in the piece at hand; [`Stream::cut`] ends it.
@@ -114,7 +148,7 @@ impl<W: Write> Stream<W> {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn copy(&mut self, key: Key, earlier: &Earlier<'_>) -> io::Result<bool> {
-        let Some(piece) = earlier.pieces.0.get(&key).copied() else {
+        let Some(piece) = earlier.pieces.known.get(&key).copied() else {
             return Ok(false);
         };
         let Some(bytes) = intact(earlier.archive, piece) else {
@@ -125,6 +159,32 @@ impl<W: Write> Stream<W> {
         self.written += piece.stored;
         self.add(key, Piece { offset, ..piece });
         Ok(true)
+    }
+
+    /// Copies a directory that the earlier archive [`Earlier::holds`], and what is known of it.
+    ///
+    /// # Errors
+    /// When it cannot be written, or is no longer what it was a moment ago.
+    pub(super) fn copy_unit(&mut self, key: Key, earlier: &Earlier<'_>) -> io::Result<Unit> {
+        let unit = earlier.pieces.units.get(&key).cloned().unwrap_or_default();
+        for piece in &unit.pieces {
+            if !self.copy(*piece, earlier)? {
+                return Err(io::Error::other("the archive before it changed while it was read"));
+            }
+        }
+        let mut inside = unit.inside.clone();
+        while let Some(key) = inside.pop() {
+            if let Some(inner) = earlier.pieces.units.get(&key) {
+                inside.extend_from_slice(&inner.inside);
+                self.note(key, inner.clone());
+            }
+        }
+        Ok(unit)
+    }
+
+    /// Notes a directory that consists of whole pieces.
+    pub(super) fn note(&mut self, key: Key, unit: Unit) {
+        self.pieces.units.insert(key, unit);
     }
 
     /// Ends the stream.
@@ -145,7 +205,7 @@ impl<W: Write> Stream<W> {
         let sum = Hasher::new_with_initial_len(piece.plain_sum, piece.plain);
         self.whole_sum.combine(&sum);
         self.whole += piece.plain;
-        self.pieces.0.insert(key, piece);
+        self.pieces.known.insert(key, piece);
         self.piece = Piece::at(self.written);
     }
 

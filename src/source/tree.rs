@@ -261,6 +261,16 @@ impl Files for GitTree {
 }
 
 impl Archivable for GitTree {
+    fn below(&self, path: &str) -> Result<Option<String>, FilesError> {
+        let Some(rules) = self.rules.as_ref().and_then(Rules::uniform) else {
+            return Ok(None);
+        };
+        self.with(path, |repo| {
+            let found = self.find(repo, path)?;
+            Ok(found.map(|found| format!("{} {rules}", found.id)))
+        })
+    }
+
     fn identity(&self, path: &str) -> Result<Option<(String, bool)>, FilesError> {
         self.with(path, |repo| {
             let file = self.file(repo, path)?;
