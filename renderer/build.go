@@ -1,4 +1,4 @@
-// One build: decide what to build, let kustomize build it, substitute variables, and answer with objects.
+// One build: decide what to build, let kustomize build it, decrypt, substitute variables, and answer with objects.
 //
 // Guarantees: never panics, never answers partly. Assumes one build at a time in the process, because kustomize keeps its
 // schema in global variables.
@@ -29,16 +29,16 @@ func render(peer peer, request *buildRequest, own limits) (answer *done, failed 
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			answer, failed = nil, &failure{
+			answer, failed = nil, b.secrets.redact(&failure{
 				Code: codePanic, Fatal: true,
 				Message: shorten(fmt.Sprintf("kustomize panicked: %v\n%s", r, debug.Stack())),
-			}
+			})
 		}
 	}()
 	defer forgetCustomSchema()
 	answer, err := b.render()
 	if err != nil || b.session.broken != nil {
-		return nil, diagnose(b.session, err)
+		return nil, b.secrets.redact(diagnose(b.session, err))
 	}
 	return answer, nil
 }
@@ -67,6 +67,7 @@ type build struct {
 	dir       string
 	plan      *plan
 	inspector *inspector
+	secrets   *secrets
 }
 
 func (b *build) render() (*done, error) {
@@ -83,7 +84,10 @@ func (b *build) render() (*done, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.inspector = &inspector{session: b.session, seen: map[string]bool{}}
+	if b.secrets, err = newSecrets(b.session, b.request.Decrypt); err != nil {
+		return nil, err
+	}
+	b.inspector = &inspector{session: b.session, secrets: b.secrets, seen: map[string]bool{}}
 	if b.plan, err = generate(b.session, b.inspector.look, b.dir, b.request); err != nil {
 		return nil, err
 	}
@@ -133,6 +137,12 @@ func (b *build) objects(built resmap.ResMap, places []place, substituter *substi
 				Message: fmt.Sprintf("not a Kubernetes object: apiVersion '%s', kind '%s', name '%s'; each is needed",
 					res.GetApiVersion(), res.GetKind(), res.GetName()),
 			}
+		}
+		if err := b.secrets.object(res); err != nil {
+			return nil, &failure{Code: codeInvalid, Path: at.path, Line: at.line, Message: shorten(err.Error())}
+		}
+		if err := stillEncrypted(res); err != nil && !b.request.KeepEncrypted {
+			return nil, &failure{Code: codeInvalid, Path: at.path, Line: at.line, Message: err.Error()}
 		}
 		object, err := substituter.object(res)
 		if err != nil {

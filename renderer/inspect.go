@@ -13,6 +13,7 @@ import (
 
 type inspector struct {
 	session  *session
+	secrets  *secrets
 	seen     map[string]bool
 	warnings []warning
 }
@@ -23,7 +24,7 @@ var deprecatedMarks = [][]byte{
 	[]byte("patchesStrategicMerge"), []byte("vars"), []byte("helmChartInflationGenerator"),
 }
 
-// look refuses what is remote and collects warnings.
+// look refuses what is remote, collects warnings, and has encrypted files decrypted.
 func (i *inspector) look(file string, content []byte) error {
 	if i.seen[file] {
 		return i.session.err()
@@ -32,6 +33,9 @@ func (i *inspector) look(file string, content []byte) error {
 	if bytes.Contains(content, []byte("openapi")) {
 		// A custom schema adds to the built-in one, which has to be there before it (Flux does the same).
 		_ = openapi.Schema()
+	}
+	if err := i.secrets.sources(file, content); err != nil {
+		return err
 	}
 	remote := bytes.ContainsAny(content, ":@") && mayBeRemote(bytes.ToLower(content))
 	deprecated := false

@@ -1,9 +1,9 @@
 // The render worker: Kubernetes objects from a directory of a repository, on kustomize's own library.
 //
 // Flow: Weir starts it with pipes, asks for builds one at a time, answers its questions about the repository, and closes
-// its standard input when it is done with it (protocol.go). Guarantees: it touches no file, no network and no environment;
-// it never grows above --memory-limit for long. Assumes nothing of the machine but memory and time, and may be killed at
-// any moment: it keeps nothing.
+// its standard input when it is done with it (protocol.go). Guarantees: it touches no file, no network and no environment,
+// unless it is told to ask key management services (--network, sops_clouds.go); it never grows above --memory-limit for
+// long. Assumes nothing of the machine but memory and time, and may be killed at any moment: it keeps nothing.
 package main
 
 import (
@@ -37,12 +37,17 @@ func main() {
 	flag.Int64Var(&bounds.ReadBytes, "max-read-bytes", bounds.ReadBytes, "bytes of all files that one build reads")
 	flag.IntVar(&bounds.Objects, "max-objects", bounds.Objects, "objects that one build renders")
 	flag.Int64Var(&bounds.OutputBytes, "max-output-bytes", bounds.OutputBytes, "bytes of all objects that one build renders")
+	network := flag.Bool("network", false, "may ask key management services; only the decrypting worker has a use for it")
 	flag.Parse()
 	debug.SetMaxStack(maxStackBytes)
 	setMemoryBound(*memory)
-	sealProcess()
-	if err := confine(); err != nil {
-		log.Printf("not confined by the kernel: %v", err)
+	if *network {
+		os.Clearenv()
+	} else {
+		sealProcess()
+		if err := confine(); err != nil {
+			log.Printf("not confined by the kernel: %v", err)
+		}
 	}
 	w := &worker{in: bufio.NewReader(os.Stdin), out: os.Stdout, bounds: bounds, memory: *memory, exit: os.Exit}
 	// Kustomize's library prints its warnings here; they go to Weir in the answer instead. The log keeps the real one.

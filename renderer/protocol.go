@@ -4,7 +4,7 @@
 // kind of message). Weir writes to the worker's standard input, the worker to its standard output; standard error is for
 // humans. One build is in flight at a time, and the protocol is strictly alternating after the greeting:
 //
-//	worker → Weir  {"hello": {"protocol": 2, "kustomize": "v0.21.1"}}      once, when the process starts
+//	worker → Weir  {"hello": {"protocol": 3, "kustomize": "v0.21.1"}}      once, when the process starts
 //	Weir → worker  {"build": {…}}                                          see buildRequest
 //	worker → Weir  {"read": "apps/prod/kustomization.yaml"}                any number of questions, each answered
 //	               {"stat": "apps/base"} | {"list": "apps/base"}           before the next is asked
@@ -30,7 +30,7 @@ import (
 )
 
 // protocolVersion changes whenever one side would misread the other.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // maxFrameBytes bounds one frame in both directions: a file of maxFileBytes in base64 (4/3) is 21.4 MiB, an output of
 // maxOutputBytes with its envelope about 25 MiB; 32 MiB is the next power of two.
@@ -51,7 +51,11 @@ type buildRequest struct {
 	BuildMetadata           []string `json:"buildMetadata,omitempty"`
 	// Substitute is absent when spec.postBuild is.
 	Substitute *substitution `json:"substitute,omitempty"`
-	Limits     limits        `json:"limits,omitempty"`
+	// Decrypt is absent when spec.decryption is. Only the decrypting worker takes it.
+	Decrypt *decryption `json:"decrypt,omitempty"`
+	// KeepEncrypted leaves Secrets that are encrypted as they are, for those who only look.
+	KeepEncrypted bool   `json:"keepEncrypted,omitempty"`
+	Limits        limits `json:"limits,omitempty"`
 }
 
 type decodeRequest struct {

@@ -118,6 +118,9 @@ func (s *session) pin(p string, content []byte) {
 	n.pinned, n.read = content, true
 }
 
+// pinned tells whether the build sees something else than what the repository has.
+func (s *session) pinned(p string) bool { return s.nodes[p] != nil && s.nodes[p].pinned != nil }
+
 func (n *node) seen() []byte {
 	if n.pinned != nil {
 		return n.pinned

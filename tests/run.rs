@@ -19,6 +19,8 @@
 mod bad_git;
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "run/decryption.rs"]
+mod decryption;
 #[path = "run/deletion.rs"]
 mod deletion;
 #[path = "run/foreign.rs"]
@@ -33,10 +35,14 @@ mod health;
 mod outages;
 #[path = "run/policy.rs"]
 mod policy;
+#[path = "run/remote.rs"]
+mod remote;
 #[path = "run/repository.rs"]
 mod repository;
 #[path = "run/spec.rs"]
 mod spec;
+#[path = "run/take_over.rs"]
+mod take_over;
 #[path = "run/tenants.rs"]
 mod tenants;
 #[path = "support/weir.rs"]

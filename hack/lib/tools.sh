@@ -13,7 +13,7 @@ weir_cluster_tools=(etcd kube-apiserver kube-controller-manager kube-scheduler k
 weir_cargo_deny_version=0.20.2
 
 # All that tool_path knows.
-weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer opa-eval gatekeeper cargo-deny)
+weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer renderer-sops opa-eval gatekeeper sops age-keygen cargo-deny)
 
 # tool_path NAME: prints the path of a tool that runs, building it first when it must.
 tool_path() {
@@ -86,6 +86,13 @@ tool_spec() {
     tool_dir="${weir_hack%/*}/renderer" tool_package=. tool_version=dev tool_probe=''
     return
     ;;
+  renderer-sops)
+    # The same program with SOPS's library, which brings the SDKs of every cloud along.
+    tool_dir="${weir_hack%/*}/renderer" tool_package=. tool_version=dev tool_probe='' tool_tags=sops
+    return
+    ;;
+  sops) tool_dir="$tools/sops" module=github.com/getsops/sops/v3 tool_package=$module/cmd/sops tool_probe='' ;;
+  age-keygen) tool_dir="$tools/sops" module=filippo.io/age tool_package=$module/cmd/age-keygen tool_probe='' ;;
   opa-eval)
     tool_dir="$tools/opa" module=github.com/open-policy-agent/opa tool_package=. tool_probe=''
     ;;

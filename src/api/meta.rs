@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 pub const FINALIZER: &str = "finalizers.fluxcd.io";
 /// A change of this annotation asks for a reconciliation now; `flux reconcile` sets it.
 pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
-/// Label by which a ConfigMap or Secret asks that its users be reconciled when it changes.
-pub const WATCH_LABEL: &str = "reconcile.fluxcd.io/watch";
 /// Annotations under this prefix are copied into events.
 pub const EVENT_PREFIX: &str = "event.toolkit.fluxcd.io/";
 

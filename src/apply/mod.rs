@@ -2,7 +2,7 @@
 //!
 //! Flow: everything that can be tried dry is tried dry first; then each stage is written, after a dry run of what only
 //! became possible through the stage before (objects in a new namespace, of a new kind). Only objects that the dry run
-//! showed to differ are written. Pruning comes last.
+//! showed to differ are written, after the fields that others must not have were taken over. Pruning comes last.
 //!
 //! Guarantees: when a dry run fails nothing of that stage or a later one is written, and when it fails in the first
 //! round nothing at all; all failures of a round are reported together; every step is safe to repeat, so a stop in the
@@ -36,6 +36,9 @@ const STAGE_TIMEOUT: Duration = Duration::from_secs(60);
 const RECREATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often to look whether it is gone.
 const RECREATE_POLL: Duration = Duration::from_millis(200);
+
+/// How often fields are taken over from others who write meanwhile: a controller writes status a few times a second at most.
+const TAKE_OVER_ATTEMPTS: u32 = 5;
 
 /// What was done with one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -275,7 +278,9 @@ async fn dry_run_one(objects: &Objects, change: &Change) -> Result<(ObjectRef, N
     }
     let needed = match objects.apply(&change.desired.object, Mode::DryRun).await {
         Ok(result) => match &change.live {
-            Some(live) if diff::drift(live.value(), result.value(), []).is_empty() => Needed::Nothing(live.clone()),
+            Some(live) if change.take_over.is_none() && diff::drift(live.value(), result.value(), []).is_empty() => {
+                Needed::Nothing(live.clone())
+            }
             _ => Needed::Apply,
         },
         Err(error) if change.force && change.live.is_some() && error.is_immutable() => Needed::Recreate,
@@ -303,6 +308,7 @@ async fn write(objects: &Objects, change: &Change, needed: Needed) -> Result<App
             } else {
                 Done::Created
             };
+            take_over(objects, change).await?;
             (done, objects.apply(desired, Mode::Write).await?)
         }
         Needed::Recreate => {
@@ -320,6 +326,24 @@ async fn write(objects: &Objects, change: &Change, needed: Needed) -> Result<App
         done,
         stored: Some(stored),
     })
+}
+
+/// Makes the fields of others ours. Who wrote in between is looked at again.
+async fn take_over(objects: &Objects, change: &Change) -> Result<(), ObjectError> {
+    let (desired, mut wanted) = (&change.desired.object, change.take_over.clone());
+    let (object, gvk) = (desired.reference(), desired.gvk());
+    for attempt in 1.. {
+        let Some(take_over) = &wanted else { break };
+        match objects.patch(&gvk, &object, take_over.patch()).await {
+            Ok(()) => break,
+            Err(error) if error.is_conflict() && attempt < TAKE_OVER_ATTEMPTS => {
+                let live = objects.get(&gvk, &object).await?;
+                wanted = live.and_then(|live| take_over.again(desired, &live));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn created_namespaces(plan: &Plan) -> HashSet<&str> {

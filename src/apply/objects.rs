@@ -50,7 +50,7 @@ pub enum ObjectError {
     Refused {
         /// The object.
         object: ObjectRef,
-        /// `get`, `dry-run`, `apply` or `delete`.
+        /// `get`, `dry-run`, `apply`, `take-over` or `delete`.
         action: &'static str,
         /// HTTP code, 0 when there was no answer.
         code: u16,
@@ -79,12 +79,25 @@ impl ObjectError {
         }
     }
 
+    /// Whether the object has changed since it was read.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                action: "take-over",
+                code: 409,
+                ..
+            }
+        )
+    }
+
     /// Whether trying again later may help without anybody changing anything.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Kind { source, .. } => matches!(source, DiscoveryError::Unavailable(_)),
-            Self::Refused { code, .. } => *code == 0 || *code == 429 || *code >= 500,
+            Self::Refused { code, .. } => *code == 0 || *code == 429 || *code >= 500 || self.is_conflict(),
         }
     }
 }
@@ -178,6 +191,29 @@ impl Objects {
             reason: String::new(),
             message: format!("the API server's answer is no object: {error}"),
         })
+    }
+
+    /// Changes an object by a JSON patch, to take over fields of others.
+    ///
+    /// # Errors
+    /// When the API server refuses or cannot be reached.
+    pub async fn patch(&self, gvk: &Gvk, object: &ObjectRef, patch: &json_patch::Patch) -> Result<(), ObjectError> {
+        const ACTION: &str = "take-over";
+        let resolved = self.discovery.resolve(gvk).await.map_err(|source| ObjectError::Kind {
+            object: object.clone(),
+            source,
+        })?;
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let request =
+            paths(&resolved, &object.namespace).patch(&object.name, &parameters, &Patch::Json::<()>(patch.clone()));
+        let request = request.map_err(|error| refused(object, ACTION, &kube::Error::BuildRequest(error)))?;
+        match self.send(request).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(object, ACTION, &error)),
+        }
     }
 
     /// Deletes in the background; an object that is not there counts as deleted. Returns whether there was one.

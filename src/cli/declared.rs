@@ -11,6 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
+use super::renderer;
 use crate::api::kustomize::Kustomization;
 use crate::api::source::{GitRef, GitRepository};
 use crate::apply::objects::Objects;
@@ -18,7 +19,7 @@ use crate::cluster::client::explain;
 use crate::controllers::{gitrepository, kustomization};
 use crate::core::snapshot::{Commit, Snapshot};
 use crate::plan::{self, Desired, Owner, Scope};
-use crate::render::{Pool, variables};
+use crate::render::{Decrypting, Pool, keys, variables};
 use crate::source::git::GitFetcher;
 use crate::source::redact;
 
@@ -49,6 +50,7 @@ pub(super) struct Reader {
     client: Client,
     objects: Objects,
     pool: Pool,
+    decrypting: Decrypting,
     fetcher: Arc<GitFetcher>,
     known: Mutex<HashMap<(String, String, String), Snapshot>>,
     _storage: TempDir,
@@ -61,6 +63,7 @@ impl Reader {
             client,
             objects,
             pool,
+            decrypting: Decrypting::new(renderer::locate_decrypting(None)?, None),
             fetcher: Arc::new(GitFetcher::new(storage.path())),
             known: Mutex::default(),
             _storage: storage,
@@ -77,6 +80,9 @@ impl Reader {
             .as_ref()
             .and_then(|status| status.last_applied_revision.clone());
         let revision = revision.ok_or("nothing of it was ever applied")?;
+        if of.spec.kube_config.is_some() {
+            return Err("its objects are in another cluster, where this command does not look".to_owned());
+        }
         kustomization::inputs::check(&of.spec).map_err(|error| error.to_string())?;
         let (snapshot, url) = self.snapshot(of, &revision).await?;
         let namespace = of.namespace().unwrap_or_default();
@@ -84,7 +90,15 @@ impl Reader {
             .await
             .map_err(|error| error.to_string())?;
         let request = kustomization::inputs::request(&of.spec, variables.as_ref());
-        let rendered = self.pool.render(&request, Arc::clone(&snapshot.files)).await;
+        let files = Arc::clone(&snapshot.files);
+        let rendered = match &of.spec.decryption {
+            None => self.pool.render(&request, files).await,
+            Some(decryption) => {
+                let keys = keys::gather(&self.client, &namespace, decryption, None).await;
+                let keys = keys.map_err(|error| error.to_string())?;
+                self.decrypting.render(request, keys, files).await
+            }
+        };
         let rendered = rendered.map_err(|error| error.to_string())?.objects.into_iter();
         let built: Vec<Desired> = rendered
             .map(|one| Desired {

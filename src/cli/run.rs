@@ -23,10 +23,11 @@ use crate::cluster::client::{self, ClientOptions};
 use crate::cluster::discovery::Discovery;
 use crate::cluster::{events, lease};
 use crate::controllers::foreign::Foreign;
-use crate::controllers::{Settings, Shared, drift, freeze, policies, snapshots};
+use crate::controllers::{Settings, Shared, Watched, drift, freeze, kustomization, policies, snapshots};
 use crate::core::duration::parse_duration;
 use crate::core::identity::Identity;
-use crate::render::{Options as PoolOptions, Pool};
+use crate::render::keys::SecretName;
+use crate::render::{Decrypting, Options as PoolOptions, Pool};
 use crate::serve::health::{Offer, Readiness};
 use crate::serve::{artifacts, health, server};
 use crate::source::git::GitFetcher;
@@ -99,18 +100,43 @@ pub struct Run {
     /// Service account, in the namespace of each Kustomization, in whose name it is carried out when it names none.
     #[arg(long, value_name = "NAME")]
     pub default_service_account: Option<String>,
+    /// Service account, in the namespace of each Kustomization, whose token opens another cluster when the ConfigMap of
+    /// spec.kubeConfig names none.
+    #[arg(long, value_name = "NAME")]
+    pub default_kubeconfig_service_account: Option<String>,
+    /// Lets a kubeconfig of spec.kubeConfig do without checking the server's certificate.
+    #[arg(long)]
+    pub insecure_kubeconfig_tls: bool,
+    /// Service account for key management services; they are asked with credentials of the Secret only, so it is not used.
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub default_decryption_service_account: Option<String>,
+    /// Secret in the namespace of Weir with age identities (*.agekey) for Kustomizations whose spec.decryption names none.
+    #[arg(long, value_name = "NAME")]
+    pub sops_age_secret: Option<String>,
+    /// Field managers, beside kubectl's, whose fields on applied objects are taken over; may be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub override_manager: Vec<String>,
     /// Competes with other replicas for who reconciles; the webhook answers on all of them.
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
     /// Reconciles only objects with these labels.
     #[arg(long, value_name = "SELECTOR")]
     pub watch_label_selector: Option<String>,
+    /// Watches ConfigMaps and Secrets with these labels, and reconciles those who use one as soon as it changes.
+    #[arg(long, value_name = "SELECTOR", default_value = "reconcile.fluxcd.io/watch=Enabled")]
+    pub watch_configs_label_selector: String,
+    /// Reconciles objects of all namespaces; else those of --runtime-namespace only.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub watch_all_namespaces: bool,
     /// Namespace of Weir itself: Lease and certificates.
     #[arg(long, value_name = "NAME", env = "RUNTIME_NAMESPACE", default_value = "flux-system")]
     pub runtime_namespace: String,
     /// The render worker's binary; beside weir or on PATH when unset.
     #[arg(long, value_name = "FILE", env = "WEIR_RENDERER")]
     pub renderer: Option<PathBuf>,
+    /// The render worker that decrypts; beside weir or on PATH when unset. Only spec.decryption needs it.
+    #[arg(long, value_name = "FILE", env = "WEIR_SOPS_RENDERER")]
+    pub sops_renderer: Option<PathBuf>,
     /// The least severe log level.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: logs::LogLevel,
@@ -141,6 +167,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         );
     }
     let program = renderer::locate(arguments.renderer.as_deref())?;
+    let decrypting = renderer::locate_decrypting(arguments.sops_renderer.as_deref())?;
     // The second is for what those that still work at the stop need: the lead, and somebody who writes events.
     let (shutdown, worked_off) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(stop_on_signal(shutdown.clone()));
@@ -196,8 +223,14 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     let namespaces = follow_namespaces(&client, &shutdown);
     let snapshots = snapshots::Snapshots::default();
     std::fs::create_dir_all(&arguments.storage_path).context("--storage-path")?;
+    let watched = if arguments.watch_all_namespaces {
+        Watched::All
+    } else {
+        Watched::Only(arguments.runtime_namespace.clone())
+    };
     let foreign = Foreign::new(
         &client,
+        &watched,
         &arguments.reconcilers,
         snapshots.clone(),
         arguments.storage_path.clone(),
@@ -205,10 +238,12 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     );
     let shared = Arc::new(Shared {
         pool: Pool::observed(PoolOptions::new(program), metrics.clone()),
+        decrypting: Decrypting::new(decrypting, Some(&metrics)),
         fetcher: Arc::new(GitFetcher::new(&arguments.storage_path)),
         artifacts: ArtifactStore::new(&arguments.storage_path, &advertised).with_retention(retention),
         snapshots,
         foreign,
+        remotes: kustomization::remote::Remotes::default(),
         policies,
         book: drift::Book::default(),
         freeze: freeze::follow(&client, &arguments.runtime_namespace, shutdown.clone()),
@@ -220,6 +255,15 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
             requeue_dependency,
             no_cross_namespace_refs: arguments.no_cross_namespace_refs,
             default_service_account: arguments.default_service_account.clone(),
+            default_kubeconfig_service_account: arguments.default_kubeconfig_service_account.clone(),
+            insecure_kubeconfig_tls: arguments.insecure_kubeconfig_tls,
+            sops_age_secret: arguments.sops_age_secret.as_ref().map(|name| SecretName {
+                namespace: arguments.runtime_namespace.clone(),
+                name: name.clone(),
+            }),
+            watch_configs_label_selector: arguments.watch_configs_label_selector.clone(),
+            watched,
+            override_managers: arguments.override_manager.clone().into(),
             watch_label_selector: arguments.watch_label_selector.clone(),
         },
         identity,
@@ -252,6 +296,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         worked_off.cancel();
         futures::future::join_all(last).await;
         shared.pool.stop().await;
+        shared.decrypting.stop().await;
         for server in servers {
             if let Err(error) = server.stopped().await {
                 tracing::warn!(error = %error, "server did not end well");

@@ -62,7 +62,11 @@ pub enum ClientError {
 /// # Errors
 /// When no cluster is configured or the configuration cannot be used.
 pub async fn connect(options: &ClientOptions) -> Result<Client, ClientError> {
-    let mut config = configuration(options.kubeconfig.as_deref()).await?;
+    client_of(configuration(options.kubeconfig.as_deref()).await?)
+}
+
+/// Makes a client with our bounds of a configuration.
+pub(super) fn client_of(mut config: Config) -> Result<Client, ClientError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     // Without it the time that a connection sat idle in the pool would count against its next answer.
@@ -150,7 +154,7 @@ fn bad_kubeconfig(file: &dyn std::fmt::Display, error: &(dyn std::error::Error +
 }
 
 /// An error with its causes, leaving out those whose text the one before already holds.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -63,6 +63,21 @@ impl Impersonation {
         Ok(Self { identity, headers })
     }
 
+    /// A service account of another cluster, where nobody knows our marks and a right to set them would have to be given.
+    ///
+    /// # Errors
+    /// When this cannot be said in headers.
+    pub fn elsewhere(namespace: &str, account: &str) -> Result<Self, ImpersonationError> {
+        if !is_name(namespace) || !is_name(account) {
+            return Err(ImpersonationError::Name(account.to_owned()));
+        }
+        let identity = Identity::of_service_account(namespace, account);
+        let user = HeaderValue::from_str(&identity.username)
+            .map_err(|_| ImpersonationError::Name(identity.username.clone()))?;
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("impersonate-user"), user)]);
+        Ok(Self { identity, headers })
+    }
+
     /// Whom the API server takes these requests to come from.
     #[must_use]
     pub fn identity(&self) -> &Identity {

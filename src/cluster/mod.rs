@@ -9,3 +9,4 @@ pub mod discovery;
 pub mod events;
 pub mod impersonation;
 pub mod lease;
+pub mod remote;

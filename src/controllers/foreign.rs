@@ -20,6 +20,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex as Turn;
 use tokio_util::sync::CancellationToken;
 
+use super::Watched;
 use super::snapshots::{Snapshots, SourceKey};
 use crate::api::source::{Artifact, GROUP};
 use crate::cluster::client::explain;
@@ -58,6 +59,7 @@ pub enum Missing {
 #[derive(Clone)]
 pub struct Foreign {
     client: Client,
+    watched: Watched,
     snapshots: Snapshots,
     directory: PathBuf,
     stores: Arc<HashMap<&'static str, Store<DynamicObject>>>,
@@ -77,6 +79,7 @@ impl Foreign {
     #[must_use]
     pub fn new(
         client: &Client,
+        watched: &Watched,
         own: &[String],
         snapshots: Snapshots,
         directory: PathBuf,
@@ -93,6 +96,7 @@ impl Foreign {
         }
         Self {
             client: client.clone(),
+            watched: watched.clone(),
             snapshots,
             directory,
             stores: Arc::new(stores),
@@ -180,7 +184,7 @@ impl Foreign {
     }
 
     async fn watch(self, kind: &'static str, writer: Writer<DynamicObject>) {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind));
+        let api = self.watched.api_of(self.client.clone(), &resource(kind));
         let events = watcher(api, watcher::Config::default())
             .default_backoff()
             .reflect(writer);

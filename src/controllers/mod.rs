@@ -17,9 +17,11 @@ pub mod snapshots;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Client;
+use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
+use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,8 @@ use crate::core::identity::Identity;
 use crate::core::object::ObjectRef;
 use crate::guard::freeze::Freeze;
 use crate::guard::{Mode, modes};
-use crate::render::Pool;
+use crate::render::keys::SecretName;
+use crate::render::{Decrypting, Pool};
 use crate::source::git::GitFetcher;
 use crate::source::store::ArtifactStore;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +48,8 @@ pub struct Shared {
     pub identity: Identity,
     /// Render workers.
     pub pool: Pool,
+    /// Render workers that decrypt.
+    pub decrypting: Decrypting,
     /// Git repositories on disk.
     pub fetcher: Arc<GitFetcher>,
     /// Artifacts on disk.
@@ -53,6 +58,8 @@ pub struct Shared {
     pub snapshots: snapshots::Snapshots,
     /// Sources that other processes reconcile.
     pub foreign: foreign::Foreign,
+    /// Other clusters that Kustomizations are applied to.
+    pub remotes: kustomization::remote::Remotes,
     /// The policies in force.
     pub policies: watch::Receiver<policies::Policies>,
     /// What was applied last, to recognise drift by.
@@ -82,8 +89,51 @@ pub struct Settings {
     pub no_cross_namespace_refs: bool,
     /// `--default-service-account`: in whose name a Kustomization is carried out that names nobody.
     pub default_service_account: Option<String>,
+    /// `--default-kubeconfig-service-account`: whose token is used where a ConfigMap of `spec.kubeConfig` names nobody.
+    pub default_kubeconfig_service_account: Option<String>,
+    /// `--insecure-kubeconfig-tls`: whether a kubeconfig may do without checking the server's certificate.
+    pub insecure_kubeconfig_tls: bool,
+    /// `--sops-age-secret`: age identities for Kustomizations that name no Secret of their own.
+    pub sops_age_secret: Option<SecretName>,
+    /// `--override-manager`: managers beside kubectl's whose fields are taken over, by the beginning of their names.
+    pub override_managers: Arc<[String]>,
+    /// `--watch-configs-label-selector`: which ConfigMaps and Secrets are watched for those who use them.
+    pub watch_configs_label_selector: String,
+    /// `--watch-all-namespaces`.
+    pub watched: Watched,
     /// `--watch-label-selector`.
     pub watch_label_selector: Option<String>,
+}
+
+/// Where reconciled objects are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// In all namespaces.
+    All,
+    /// In the namespace of Weir.
+    Only(String),
+}
+
+impl Watched {
+    /// The objects of a kind there.
+    pub fn api<K>(&self, client: Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match self {
+            Self::All => Api::all(client),
+            Self::Only(namespace) => Api::namespaced(client, namespace),
+        }
+    }
+
+    /// The same for a kind that is known by its resource only.
+    #[must_use]
+    pub fn api_of(&self, client: Client, resource: &ApiResource) -> Api<DynamicObject> {
+        match self {
+            Self::All => Api::all_with(client, resource),
+            Self::Only(namespace) => Api::namespaced_with(client, namespace, resource),
+        }
+    }
 }
 
 /// How strict the guard is with an object of a Kustomization.

@@ -10,7 +10,7 @@ mod path;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use changes::{ChangeKind, FieldChange, changed_fields, value_at};
 pub use path::{Path, Scalar, Step};
@@ -157,6 +157,37 @@ impl FieldSet {
     fn at(&self, path: &Path) -> Option<&Self> {
         path.0.iter().try_fold(self, |set, step| set.children.get(step))
     }
+}
+
+/// What is in one of two `fieldsV1`, as such a text again: for entries that are merged and sent back, keys that we do not
+/// know kept.
+#[must_use]
+pub fn union_v1(one: &Value, other: &Value) -> Value {
+    let empty = |value: &Value| value.as_object().is_none_or(Map::is_empty);
+    match (empty(one), empty(other)) {
+        (_, true) => one.clone(),
+        (true, false) => other.clone(),
+        (false, false) => union_below(one, other, 0),
+    }
+}
+
+/// Beneath the root an empty object stands for the field itself, and a dot for it beside its children.
+fn union_below(one: &Value, other: &Value, depth: usize) -> Value {
+    let (Some(ours), Some(theirs)) = (one.as_object(), other.as_object()) else {
+        return one.clone();
+    };
+    if depth > MAX_DEPTH {
+        return one.clone();
+    }
+    let (mut union, itself) = (ours.clone(), ours.is_empty() != theirs.is_empty());
+    for (key, value) in theirs {
+        let merged = union.get(key).map(|ours| union_below(ours, value, depth + 1));
+        union.insert(key.clone(), merged.unwrap_or_else(|| value.clone()));
+    }
+    if itself {
+        union.insert(".".to_owned(), Value::Object(Map::new()));
+    }
+    Value::Object(union)
 }
 
 fn read(fields: &Value, name: &str, depth: usize) -> Result<FieldSet, FieldsError> {

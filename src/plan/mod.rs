@@ -10,6 +10,7 @@
 mod builtin;
 mod order;
 mod prepare;
+mod take_over;
 
 use std::collections::HashMap;
 
@@ -20,6 +21,7 @@ use crate::core::object::{Gvk, Object, ObjectRef};
 pub use builtin::{Scopes, builtin_scope};
 pub use order::{Stage, stage_of};
 pub use prepare::{Desired, Owner, PlanError, Problem, Scope, prepare};
+pub use take_over::TakeOver;
 
 /// What is to be done with one desired object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Change {
     pub merge: bool,
     /// Recreate the object when an immutable field changed.
     pub force: bool,
+    /// Fields that others wrote and that become ours before applying.
+    pub take_over: Option<TakeOver>,
 }
 
 /// An object that Git no longer has.
@@ -71,11 +75,13 @@ pub struct Plan {
 
 /// What `plan` needs to know of the Kustomization.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// `spec.prune`.
     pub prune: bool,
     /// `spec.force`.
     pub force: bool,
+    /// `--override-manager`: managers, beside kubectl's, whose fields are taken over.
+    pub override_managers: &'a [String],
 }
 
 /// Decides what to do.
@@ -87,7 +93,7 @@ pub fn plan(
     previous: &Inventory,
     live: &HashMap<ObjectRef, Object>,
     owner: &Owner,
-    options: Options,
+    options: Options<'_>,
 ) -> Plan {
     let mut inventory = Inventory::default();
     let mut changes: Vec<Change> = desired
@@ -125,13 +131,13 @@ pub fn plan_removal(previous: &Inventory, live: &HashMap<ObjectRef, Object>, own
         owner,
         Options {
             prune: true,
-            force: false,
+            ..Options::default()
         },
     )
     .deletions
 }
 
-fn change(desired: Desired, live: Option<Object>, options: Options) -> Change {
+fn change(desired: Desired, live: Option<Object>, options: Options<'_>) -> Change {
     let marked = |key: &str, value: &str| {
         let key = format!("{GROUP}/{key}");
         desired.object.marker_is(&key, value) || live.as_ref().is_some_and(|live| live.marker_is(&key, value))
@@ -146,12 +152,17 @@ fn change(desired: Desired, live: Option<Object>, options: Options) -> Change {
     };
     let force = options.force || desired.object.marker_is(&format!("{GROUP}/force"), "enabled");
     let merge = desired.object.marker_is(&format!("{GROUP}/ssa"), "Merge");
+    let take_over = live
+        .as_ref()
+        .filter(|_| action == Action::Update)
+        .and_then(|live| TakeOver::of(&desired.object, live, options.override_managers));
     Change {
         action,
         desired,
         live,
         merge,
         force,
+        take_over,
     }
 }
 
@@ -257,7 +268,10 @@ mod tests {
                 &previous,
                 &live,
                 &owner(),
-                Options { prune, force: false },
+                Options {
+                    prune,
+                    ..Options::default()
+                },
             );
             assert_eq!(plan.deletions.len(), expect);
         };

@@ -6,9 +6,12 @@
 //! Guarantees: a worker sees only the files of one snapshot; a build ends within its deadline; a worker that crashes,
 //! breaks the protocol or outgrows its memory is killed, its build fails with `RenderError` and the next one starts clean.
 //!
-//! Assumes a `renderer` binary (see `renderer/`), named by the pool's options.
+//! Assumes a `renderer` binary (see `renderer/`), named by the pool's options, and for what SOPS encrypted a second one
+//! built with its library (`decrypting`).
 
 mod conversation;
+mod decrypting;
+pub mod keys;
 mod pool;
 mod protocol;
 mod reads;
@@ -26,6 +29,7 @@ use crate::api::kustomize::{Image, Patch};
 use crate::core::object::Object;
 use crate::core::snapshot::FilesError;
 
+pub use decrypting::Decrypting;
 pub use pool::{Options, Pool};
 pub use reads::{Found, ReadSet};
 
@@ -52,6 +56,10 @@ pub struct RenderRequest {
     pub build_metadata: Vec<String>,
     /// Post-build substitution; `None` leaves `${…}` alone.
     pub substitute: Option<Substitution>,
+    /// Keys for what SOPS encrypted; `None` decrypts nothing. Only a decrypting worker takes them.
+    pub decrypt: Option<keys::Keys>,
+    /// Whether encrypted Secrets are left as they are, for who only looks; else they are an error.
+    pub keep_encrypted: bool,
 }
 
 /// Post-build substitution. Without a variable nothing is substituted, unless `always`.
@@ -158,6 +166,12 @@ pub enum RenderError {
         /// The last of what it wrote on standard error.
         stderr: String,
     },
+    /// The program that decrypts is not there.
+    #[error(
+        "spec.decryption needs the program weir-renderer-sops, which is neither beside weir nor on PATH; install it or give \
+         its path with --sops-renderer"
+    )]
+    NotInstalled,
     /// The snapshot could not be read.
     #[error(transparent)]
     Files(#[from] FilesError),

@@ -22,6 +22,8 @@ use crate::telemetry::metrics::Metrics;
 pub struct Options {
     /// The `renderer` program.
     pub program: PathBuf,
+    /// Further arguments of it.
+    pub arguments: Vec<String>,
     /// How many processes at most, which is how many builds at once.
     pub workers: usize,
     /// How long one build may take. Waiting for a worker does not count.
@@ -48,6 +50,7 @@ impl Options {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
+            arguments: Vec::new(),
             workers: Self::WORKERS,
             deadline: Self::DEADLINE,
             idle: Self::IDLE,
@@ -146,7 +149,7 @@ impl Pool {
             let was_warm = warm.is_some();
             let worker = match warm.take() {
                 Some(worker) => worker,
-                None => Worker::start(&shared.options.program, shared.options.memory, deadline).await?,
+                None => Worker::start(&shared.options, deadline).await?,
             };
             let built = worker.build(job, Arc::clone(&files), deadline).await;
             if let Some(worker) = built.survivor {
@@ -201,7 +204,7 @@ fn why(error: &RenderError) -> &'static str {
         RenderError::TimedOut { .. } => "deadline",
         RenderError::TooLarge { .. } => "memory",
         RenderError::Files(_) => "snapshot",
-        RenderError::Worker { .. } => "protocol",
+        RenderError::Worker { .. } | RenderError::NotInstalled => "protocol",
         RenderError::Crashed { .. } | RenderError::NotFound(_) | RenderError::Invalid { .. } => "crash",
     }
 }

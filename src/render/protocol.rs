@@ -9,12 +9,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::keys::Keys;
 use super::{RenderRequest, Substitution};
 use crate::api::kustomize::{Image, Patch};
 use crate::core::snapshot::FileKind;
 
 /// Changes whenever one side would misread the other.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Bounds one frame: `MAX_FILE` in base64 (4/3) is 21.4 MiB and the worker's output at most about 25 MiB; the next power
 /// of two. The same on both sides.
@@ -144,6 +145,10 @@ pub(super) struct Build<'a> {
     build_metadata: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     substitute: Option<Substitute<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decrypt: Option<&'a Keys>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    keep_encrypted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -171,6 +176,8 @@ impl<'a> From<&'a RenderRequest> for Build<'a> {
             ignore_missing_components: r.ignore_missing_components,
             build_metadata: &r.build_metadata,
             substitute: r.substitute.as_ref().map(substitute),
+            decrypt: r.decrypt.as_ref(),
+            keep_encrypted: r.keep_encrypted,
         }
     }
 }

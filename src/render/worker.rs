@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::RenderError;
 use super::conversation::{Answer, Ended, Ending, Job, converse, greet};
+use super::pool::Options;
 use crate::core::snapshot::Files;
 
 /// How much of standard error is kept: the end of a Go panic's trace, with the goroutine that panicked.
@@ -62,9 +62,11 @@ pub(super) struct Built {
 
 impl Worker {
     /// Starts the program and waits for its greeting.
-    pub(super) async fn start(program: &Path, memory: u64, deadline: Instant) -> Result<Self, RenderError> {
+    pub(super) async fn start(options: &Options, deadline: Instant) -> Result<Self, RenderError> {
+        let (program, memory) = (&options.program, options.memory);
         let mut child = Command::new(program)
             .arg(format!("--memory-limit={memory}"))
+            .args(&options.arguments)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())

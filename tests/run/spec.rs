@@ -229,14 +229,16 @@ async fn what_is_not_supported_or_not_allowed_stalls_in_words() {
     let world = setup.with_arguments(&["--no-cross-namespace-refs"]).start().await;
     let commit = world.commit(&[("settings.yaml", &config_map("settings", "one"))]);
     world.source(json!({})).await;
-    world
-        .kustomization("sealed", json!({"decryption": {"provider": "sops"}}))
-        .await;
+    let cloud =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cloud"}, "data": {"provider": "aws"}});
+    world.cluster.apply(&world.namespace, cloud).await;
+    let cloud = json!({"kubeConfig": {"configMapRef": {"name": "cloud"}}});
+    world.kustomization("cloudy", cloud).await;
     let abroad = json!({"sourceRef": {"kind": "GitRepository", "name": "app", "namespace": "default"}});
     world.kustomization("abroad", abroad).await;
     world.kustomization("home", json!({})).await;
     for (name, reason, part) in [
-        ("sealed", "Unsupported", "spec.decryption is not supported"),
+        ("cloudy", "Unsupported", "provider aws is not supported"),
         ("abroad", "AccessDenied", "cross-namespace references have been blocked"),
     ] {
         let (object, message) = world.not_ready(name, reason).await;
@@ -248,9 +250,9 @@ async fn what_is_not_supported_or_not_allowed_stalls_in_words() {
     }
     world.ready("home", &commit).await;
     world
-        .merge(KUSTOMIZATION, "sealed", json!({"spec": {"decryption": null}}))
+        .merge(KUSTOMIZATION, "cloudy", json!({"spec": {"kubeConfig": null}}))
         .await;
-    world.ready("sealed", &commit).await;
+    world.ready("cloudy", &commit).await;
 
     let azure = json!({"spec": {"provider": "azure"}});
     world.merge(REPOSITORY, "app", azure).await;

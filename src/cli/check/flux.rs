@@ -12,7 +12,7 @@ use super::tree::{Renderer, Tree};
 use crate::api::kustomize::{GROUP, KustomizationSpec, SourceKind};
 use crate::controllers::kustomization::inputs;
 use crate::plan::{Desired, Owner};
-use crate::render::variables;
+use crate::render::{RenderRequest, variables};
 
 /// A Flux Kustomization.
 #[derive(Debug, Clone)]
@@ -221,7 +221,11 @@ async fn build(found: &Found, group: &Group, tree: &Tree, renderer: &Renderer) -
                                   the reference optional and give its variables defaults"
             )
         })?;
-    let request = inputs::request(spec, variables.as_ref());
+    // There are no keys here; policies see what is encrypted as it is.
+    let request = RenderRequest {
+        keep_encrypted: true,
+        ..inputs::request(spec, variables.as_ref())
+    };
     renderer.build(tree, &request).await.map_err(|error| match error {
         crate::render::RenderError::NotFound(path) => format!(
             "spec.path {:?} is no directory: {path} does not exist in {}; correct it, or give the root of the repository \

@@ -165,6 +165,7 @@ async fn directory_groups(
     }
     let request = RenderRequest {
         path: directory,
+        keep_encrypted: true,
         ..RenderRequest::default()
     };
     let objects = renderer.build(&tree, &request).await.map_err(|error| {

@@ -185,7 +185,7 @@ impl Reverter {
         };
         let revision = self.context.memories.status(&kustomization);
         let revision = revision.and_then(|status| status.last_applied_revision);
-        let objects = match access::of(self.shared(), &kustomization, revision.as_deref()) {
+        let objects = match access::of(self.shared(), &kustomization, revision.as_deref()).await {
             Ok(access) => access.objects,
             Err(error) => {
                 tracing::warn!(object = %object, error = %error, "drift cannot be put back");

@@ -21,6 +21,7 @@ use crate::core::object::{Gvk, ObjectRef};
 use crate::core::snapshot::Snapshot;
 use crate::gate::{self, Surroundings, Verdict};
 use crate::plan::{self, Desired, Options, Owner, Plan, Scope};
+use crate::render::keys;
 use crate::render::variables::Variables;
 use crate::render::{RenderError, Rendered};
 
@@ -36,7 +37,7 @@ impl Run<'_> {
         policies: u64,
         times: &Times,
     ) -> Result<Option<Duration>, Box<Stop>> {
-        let (Some(built), false) = (&self.memory.built, self.memory.drifted) else {
+        let (Some(built), false) = (&self.memory.built, self.memory.drifted || self.memory.stale) else {
             return Ok(None);
         };
         let age = built.at.elapsed();
@@ -68,7 +69,17 @@ impl Run<'_> {
         let shared = &self.context.shared;
         let request = inputs::request(&self.kustomization.spec, variables);
         let started = Instant::now();
-        let result = shared.pool.render(&request, Arc::clone(&snapshot.files)).await;
+        let files = Arc::clone(&snapshot.files);
+        let result = match &self.kustomization.spec.decryption {
+            None => shared.pool.render(&request, files).await,
+            Some(decryption) => {
+                let (client, age_secret) = (&shared.client, shared.settings.sops_age_secret.as_ref());
+                let keys = keys::gather(client, &self.namespace(), decryption, age_secret)
+                    .await
+                    .map_err(|error| self.failed("BuildFailed", error.to_string(), snapshot))?;
+                shared.decrypting.render(request, keys, files).await
+            }
+        };
         shared
             .metrics
             .rendered(if result.is_ok() { "success" } else { "failed" }, started.elapsed());
@@ -104,7 +115,7 @@ impl Run<'_> {
             line: one.line,
         });
         let rendered: Vec<Desired> = rendered.collect();
-        let scopes = self.scopes(&rendered).await;
+        let scopes = scopes(access, &rendered).await;
         let owner = Owner {
             name: self.kustomization.name_any(),
             namespace: self.namespace(),
@@ -117,14 +128,24 @@ impl Run<'_> {
         let live = apply::read_live(&access.objects, self.concerned(&desired))
             .await
             .map_err(|error| fail(error.to_string()))?;
-        let surroundings = Surroundings::new(&shared.namespaces.state(), &access.identity);
-        let library = policies.library.clone();
-        let options = Options {
-            prune: spec.prune,
-            force: spec.force,
+        // Another cluster is only asked for what policies want to know.
+        let namespaces = if access.elsewhere && policies.library.is_empty() {
+            Vec::new()
+        } else {
+            let found = access.namespaces(shared, &desired).await;
+            found.map_err(|error| fail(error.to_string()))?
         };
+        let surroundings = Surroundings::new(&namespaces, &access.identity);
+        let library = policies.library.clone();
+        let (prune, force) = (spec.prune, spec.force);
+        let others = Arc::clone(&shared.settings.override_managers);
         let judged = tokio::task::spawn_blocking(move || {
             let desired = gate::mutate(&library, desired, &live, &surroundings)?;
+            let options = Options {
+                prune,
+                force,
+                override_managers: &others,
+            };
             let plan = plan::plan(desired, &previous, &live, &owner, options);
             let verdict = gate::judge(&library, &plan, &surroundings);
             Ok::<_, Verdict>((plan, verdict))
@@ -135,25 +156,6 @@ impl Run<'_> {
             Ok(Err(verdict)) => Ok((Plan::default(), verdict)),
             Err(error) => Err(fail(format!("the policy evaluation ended unexpectedly: {error}"))),
         }
-    }
-
-    /// Whether the kinds of these objects live in namespaces, for kinds that the cluster serves.
-    async fn scopes(&self, desired: &[Desired]) -> HashMap<Gvk, Scope> {
-        let discovery = self.context.shared.objects.discovery();
-        let mut scopes = HashMap::new();
-        for gvk in desired.iter().map(|one| one.object.gvk()) {
-            if !scopes.contains_key(&gvk)
-                && let Ok(resolved) = discovery.resolve(&gvk).await
-            {
-                let scope = if resolved.namespaced {
-                    Scope::Namespaced
-                } else {
-                    Scope::Cluster
-                };
-                scopes.insert(gvk, scope);
-            }
-        }
-        scopes
     }
 
     /// The objects whose live form a plan needs: the desired ones, and those that may have to go.
@@ -168,6 +170,25 @@ impl Run<'_> {
         }
         concerned
     }
+}
+
+/// Whether the kinds of these objects live in namespaces, for kinds that the cluster serves.
+async fn scopes(access: &Access, desired: &[Desired]) -> HashMap<Gvk, Scope> {
+    let discovery = access.objects.discovery();
+    let mut scopes = HashMap::new();
+    for gvk in desired.iter().map(|one| one.object.gvk()) {
+        if !scopes.contains_key(&gvk)
+            && let Ok(resolved) = discovery.resolve(&gvk).await
+        {
+            let scope = if resolved.namespaced {
+                Scope::Namespaced
+            } else {
+                Scope::Cluster
+            };
+            scopes.insert(gvk, scope);
+        }
+    }
+    scopes
 }
 
 /// `sha256:<hex>` of the built objects.

@@ -18,6 +18,7 @@ use super::status::{self, Attempt, Ending, Health};
 use super::{Context, RecordError, STATUS_MANAGER, dependencies};
 use crate::api::kustomize::{Kustomization, KustomizationStatus};
 use crate::api::meta::{REQUESTED_AT, UNSUPPORTED};
+use crate::apply;
 use crate::cluster::events::Severity;
 use crate::controllers::drift;
 use crate::controllers::record::{self, Reconciled};
@@ -116,7 +117,7 @@ impl Run<'_> {
             return Ok(Action::requeue(remaining));
         }
 
-        let access = self.access(&snapshot)?;
+        let access = self.access(&snapshot).await?;
         let rendered = self.unless_stopping(self.render(&snapshot, variables.as_ref())).await?;
         let digest = digest(&rendered);
         let reads = rendered.reads.clone();
@@ -130,14 +131,13 @@ impl Run<'_> {
         }
 
         let (previous, _) = self.previous();
-        let outcome = drift::carry_out(
-            shared,
-            &access.objects,
-            &drift::owner_of(self.kustomization),
-            &plan,
-            &previous,
-        )
-        .await;
+        let owner = drift::owner_of(self.kustomization);
+        let outcome = if access.elsewhere {
+            drift::forget(shared, &owner).await;
+            apply::carry_out(&access.objects, &plan, &previous).await
+        } else {
+            drift::carry_out(shared, &access.objects, &owner, &plan, &previous).await
+        };
         for one in &outcome.applied {
             shared.metrics.applied(one.done.word(), 1);
         }
@@ -160,6 +160,7 @@ impl Run<'_> {
         self.record(attempt).await.map_err(|error| self.unrecorded(&error))?;
         self.context.memories.with(self.kustomization, |memory| {
             memory.drifted = false;
+            memory.stale = false;
             memory.built = Some(Arc::new(Built {
                 generation: self.generation(),
                 variables: variables.map(|variables| variables.values).unwrap_or_default(),

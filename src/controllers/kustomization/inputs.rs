@@ -49,8 +49,6 @@ pub enum SpecError {
 /// Names the first field that is not supported or not valid.
 pub fn check(spec: &KustomizationSpec) -> Result<Times, SpecError> {
     let unsupported = [
-        (spec.kube_config.is_some(), "spec.kubeConfig"),
-        (spec.decryption.is_some(), "spec.decryption"),
         (some(spec.health_check_exprs.as_ref()), "spec.healthCheckExprs"),
         (some(spec.ignore.as_ref()), "spec.ignore"),
         (
@@ -129,6 +127,8 @@ pub fn request(spec: &KustomizationSpec, variables: Option<&Variables>) -> Rende
             strict: true,
             always: strategy == Some(SubstituteStrategy::Always),
         }),
+        decrypt: None,
+        keep_encrypted: false,
     }
 }
 
@@ -154,14 +154,6 @@ pub(super) mod tests {
             let error = super::check(&spec(&extra)).unwrap_err().to_string();
             assert!(error.starts_with(expect), "{error}");
         };
-        check(
-            json!({"decryption": {"provider": "sops"}}),
-            "spec.decryption is not supported",
-        );
-        check(
-            json!({"kubeConfig": {"secretRef": {"name": "x"}}}),
-            "spec.kubeConfig is not supported",
-        );
         check(
             json!({"ignore": [{"paths": ["/spec"]}]}),
             "spec.ignore is not supported",

@@ -40,6 +40,8 @@ pub struct Memory {
     pub built: Option<Arc<Built>>,
     /// Something that Git declares was changed or deleted behind our back.
     pub drifted: bool,
+    /// A Secret or ConfigMap with keys, or with the way to another cluster, has changed.
+    pub stale: bool,
 }
 
 /// Memories of all Kustomizations, by uid: a Kustomization that is deleted and made again starts anew.

@@ -14,6 +14,7 @@ mod flow;
 mod health;
 pub mod inputs;
 mod memory;
+pub mod remote;
 mod removal;
 mod report;
 mod source;

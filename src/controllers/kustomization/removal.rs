@@ -5,6 +5,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use std::time::Duration;
 
+use super::remote::{self, RemoteError};
 use super::{COMPONENT, Context, RecordError, access, inputs, status};
 use crate::api::kustomize::{DeletionPolicy, Kustomization};
 use crate::apply;
@@ -33,8 +34,8 @@ pub(super) async fn finalize(kustomization: &Kustomization, context: &Context) -
     };
     drift::forget(shared, &drift::owner_of(kustomization)).await;
     let removes = removes && spec.suspend != Some(true) && !inventory.0.is_empty();
-    if removes && let Some(account) = missing_account(kustomization, context).await {
-        orphaned(kustomization, context, &inventory, &account);
+    if removes && let Some(missing) = missing(kustomization, context).await {
+        orphaned(kustomization, context, &inventory, &missing);
     } else if removes && let Err(message) = remove(kustomization, context, &inventory).await {
         record::event(
             &shared.events,
@@ -57,23 +58,28 @@ pub(super) async fn finalize(kustomization: &Kustomization, context: &Context) -
     Ok(Reconciled::well(Action::await_change()))
 }
 
-/// The service account that a removal needs and that is gone for certain.
-async fn missing_account(kustomization: &Kustomization, context: &Context) -> Option<String> {
+/// What a removal needs and is gone for certain: the service account, or what says how to reach another cluster, where the
+/// account is not looked for.
+async fn missing(kustomization: &Kustomization, context: &Context) -> Option<String> {
     let shared = &context.shared;
+    if kustomization.spec.kube_config.is_some() {
+        return match remote::of(shared, kustomization).await {
+            Err(RemoteError::Gone(what)) => Some(format!("there is no {what} with which to do it")),
+            _ => None,
+        };
+    }
     let account = access::account(kustomization, shared.settings.default_service_account.as_deref())?;
     let namespace = kustomization.namespace().unwrap_or_default();
     let api: Api<ServiceAccount> = Api::namespaced(shared.client.clone(), &namespace);
-    matches!(api.get_metadata_opt(&account).await, Ok(None)).then_some(account)
+    let gone = matches!(api.get_metadata_opt(&account).await, Ok(None));
+    gone.then(|| format!("there is no service account {account} in whose name to do it"))
 }
 
-/// Without the account nothing can be removed, and nobody would bring it back for that: a namespace that is being deleted
+/// Without it nothing can be removed, and nobody would bring it back for that: a namespace that is being deleted
 /// has often lost it first. What was applied stays, as with Flux.
-fn orphaned(kustomization: &Kustomization, context: &Context, inventory: &Inventory, account: &str) {
+fn orphaned(kustomization: &Kustomization, context: &Context, inventory: &Inventory, missing: &str) {
     let left: Vec<String> = inventory.0.keys().map(ToString::to_string).collect();
-    let message = format!(
-        "unable to prune objects, there is no service account {account} in whose name to do it; they stay:\n{}",
-        left.join("\n")
-    );
+    let message = format!("unable to prune objects, {missing}; they stay:\n{}", left.join("\n"));
     let (events, severity) = (&context.shared.events, Severity::Warning);
     record::event(events, kustomization, COMPONENT, severity, "PruneFailed", message, &[]);
 }
@@ -81,7 +87,9 @@ fn orphaned(kustomization: &Kustomization, context: &Context, inventory: &Invent
 async fn remove(kustomization: &Kustomization, context: &Context, inventory: &Inventory) -> Result<(), String> {
     let revision = context.memories.status(kustomization);
     let revision = revision.and_then(|status| status.last_applied_revision);
-    let access = access::of(&context.shared, kustomization, revision.as_deref()).map_err(|error| error.to_string())?;
+    let access = access::of(&context.shared, kustomization, revision.as_deref())
+        .await
+        .map_err(|error| error.to_string())?;
     let objects = &access.objects;
     let wanted = inventory
         .0

@@ -1,6 +1,8 @@
 //! What makes a Kustomization worth another look beside its own changes and its interval: a new snapshot of its source, other
-//! policies, a dependency that became ready, and a change of a ConfigMap or Secret that asks to be watched.
+//! policies, a dependency that became ready, and a change of a ConfigMap or Secret that asks to be watched: one with variables,
+//! keys for decryption, or the way to another cluster.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +14,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{Context, source_of};
 use crate::api::kustomize::{Kustomization, VariablesKind};
-use crate::api::meta::WATCH_LABEL;
 use crate::controllers::policies::Policies;
 use crate::controllers::snapshots::SourceKey;
-
-/// Value of the label by which a ConfigMap or Secret asks that its users be told of its changes.
-const WATCHED: &str = "Enabled";
 
 /// How long those whose files changed have the queue for themselves. The queue knows no order; this is what it takes to
 /// start as many as run at a time, and too little for anybody to notice.
@@ -39,13 +37,12 @@ pub fn triggers(
         kicks,
         |mut kicks| async move { kicks.recv().await.map(|one| (one, kicks)) },
     );
-    let client = || shared.client.clone();
     stream::select_all([
         kicked.boxed(),
         on_snapshots(context, shared.snapshots.listen()),
         on_policies(store.clone(), shared.policies.clone()),
-        on_variables::<ConfigMap>(store.clone(), client(), VariablesKind::ConfigMap),
-        on_variables::<Secret>(store.clone(), client(), VariablesKind::Secret),
+        on_inputs::<ConfigMap>(context, VariablesKind::ConfigMap),
+        on_inputs::<Secret>(context, VariablesKind::Secret),
     ])
 }
 
@@ -110,40 +107,76 @@ fn on_policies(
 }
 
 /// Only metadata is watched: values of Secrets are read when a build needs them.
-fn on_variables<K>(
-    store: Store<Kustomization>,
-    client: Client,
-    kind: VariablesKind,
-) -> BoxStream<'static, ObjectRef<Kustomization>>
+fn on_inputs<K>(context: &Arc<Context>, kind: VariablesKind) -> BoxStream<'static, ObjectRef<Kustomization>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let labelled = watcher::Config::default().labels(&format!("{WATCH_LABEL}={WATCHED}"));
-    let events = watcher(Api::<PartialObjectMeta<K>>::all(client), labelled).default_backoff();
+    let (context, settings) = (Arc::clone(context), &context.shared.settings);
+    let api: Api<PartialObjectMeta<K>> = settings.watched.api(context.shared.client.clone());
+    let labelled = watcher::Config::default().labels(&settings.watch_configs_label_selector);
+    let events = watcher(api, labelled).default_backoff();
+    // Versions, so that a watch that begins anew tells of what is new only.
+    let mut known: HashMap<(String, String), String> = HashMap::new();
     let told = events.map(move |event| {
-        let users = match event {
-            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) => {
-                selected(&store, |one| {
-                    one.namespace() == object.namespace() && uses(one, kind, &object.name_any())
-                })
-            }
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => Vec::new(),
+        let (object, gone, listed) = match event {
+            Ok(watcher::Event::Apply(object)) => (object, false, false),
+            Ok(watcher::Event::InitApply(object)) => (object, false, true),
+            Ok(watcher::Event::Delete(object)) => (object, true, false),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => return stream::iter(Vec::new()),
             Err(error) => {
                 tracing::warn!(kind = K::kind(&()).as_ref(), error = %error, "watch interrupted, resuming");
-                Vec::new()
+                return stream::iter(Vec::new());
             }
         };
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let (key, version) = (
+            (namespace.clone(), name.clone()),
+            object.resource_version().unwrap_or_default(),
+        );
+        let before = if gone {
+            known.remove(&key)
+        } else {
+            known.insert(key, version.clone())
+        };
+        if !gone && before.as_ref() == Some(&version) {
+            return stream::iter(Vec::new());
+        }
+        let users = selected(&context.store, |one| {
+            if one.namespace().unwrap_or_default() != namespace {
+                return false;
+            }
+            let opened = opens(one, kind, &name);
+            if opened && (before.is_some() || !listed) {
+                // Variables are compared; this is not.
+                context.memories.with(one, |memory| memory.stale = true);
+            }
+            opened || takes_variables(one, kind, &name)
+        });
         stream::iter(users)
     });
     told.flatten().boxed()
 }
 
-fn uses(kustomization: &Kustomization, kind: VariablesKind, name: &str) -> bool {
+fn takes_variables(kustomization: &Kustomization, kind: VariablesKind, name: &str) -> bool {
     let post_build = kustomization.spec.post_build.as_ref();
     let from = post_build.and_then(|post_build| post_build.substitute_from.as_ref());
     from.into_iter()
         .flatten()
         .any(|one| one.kind == kind && one.name == name)
+}
+
+/// Whether it holds keys for decryption or the way to another cluster.
+fn opens(kustomization: &Kustomization, kind: VariablesKind, name: &str) -> bool {
+    let spec = &kustomization.spec;
+    let (cluster, keys) = (spec.kube_config.as_ref(), spec.decryption.as_ref());
+    let named = match kind {
+        VariablesKind::ConfigMap => [cluster.and_then(|one| Some(&one.config_map_ref.as_ref()?.name)), None],
+        VariablesKind::Secret => [
+            cluster.and_then(|one| Some(&one.secret_ref.as_ref()?.name)),
+            keys.and_then(|one| Some(&one.secret_ref.as_ref()?.name)),
+        ],
+    };
+    named.into_iter().flatten().any(|one| one == name)
 }
 
 fn selected(store: &Store<Kustomization>, wanted: impl Fn(&Kustomization) -> bool) -> Vec<ObjectRef<Kustomization>> {

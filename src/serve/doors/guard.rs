@@ -149,6 +149,10 @@ impl Guard {
         let (name, namespace) = (label(OWNER_NAME)?, label(OWNER_NAMESPACE)?);
         let kustomization: Arc<Kustomization> =
             self.kustomizations.store.get(&StoreRef::new(name).within(namespace))?;
+        // Its inventory is of another cluster.
+        if kustomization.spec.kube_config.is_some() {
+            return None;
+        }
         let status = self.kustomizations.memories.status(&kustomization)?;
         let id = id_of(object);
         if !status.inventory.as_ref()?.entries.iter().any(|entry| entry.id == id) {
