@@ -18,8 +18,8 @@ use clap::{Parser, Subcommand};
 
 /// What scripts see when something could not be done, as opposed to `1`, "denied".
 const EXIT_ERROR: u8 = 2;
-/// Stacks of threads that may block: Rego evaluation recurses over policies and inputs, both of which have bounded depth.
-const BLOCKING_STACK: usize = 16 << 20;
+/// Stacks of threads that may block: any of them may evaluate policies.
+const BLOCKING_STACK: usize = crate::policy::STACK;
 /// How long threads that block may still take at the end. What must end well has been waited for before; a Git server that
 /// stays silent would hold its thread until the fetch times out.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);

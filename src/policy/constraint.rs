@@ -1,5 +1,6 @@
 //! Constraints: which objects a template judges, with which parameters, and what follows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use regorus::Value;
@@ -159,12 +160,7 @@ impl Constraint {
         let Some(value) = session.value(rule, deadline)? else {
             return Ok(Vec::new());
         };
-        let items: Vec<&Value> = match &value {
-            Value::Set(items) => items.iter_sorted().collect(),
-            Value::Array(items) => items.iter().collect(),
-            _ => return Err(EngineError::new("rule violation is neither a set nor a list")),
-        };
-        Ok(items.into_iter().map(answer).collect())
+        Ok(answers(&value))
     }
 
     fn finding(&self, action: Action, message: String, details: Json, failed: bool) -> Finding {
@@ -194,14 +190,36 @@ pub(crate) fn input(review: Value, parameters: Value) -> Value {
 /// Message and details of one violation, or what is wrong with it.
 type Answer = Result<(String, Json), String>;
 
-fn answer(item: &Value) -> Answer {
-    let field = |key: &str| item.as_object().ok().and_then(|fields| fields.get(&Value::from(key)));
-    let Some(Value::String(message)) = field("msg") else {
-        return Err("the policy found something but did not say what: a violation needs msg, a string".to_owned());
+/// What Gatekeeper reads out of the rule: it goes through `violation[r]` and takes `msg` and `details` of each `r`. Whatever
+/// has no `msg` says nothing there, and so it does here.
+fn answers(value: &Value) -> Vec<Answer> {
+    let items: Vec<&Value> = match value {
+        Value::Set(items) => items.iter_sorted().collect(),
+        // Of an object the keys are gone through. Those of a list are numbers, which have no `msg`.
+        Value::Object(fields) => {
+            let holds = fields.iter_sorted().filter(|(_, value)| **value != Value::Bool(false));
+            holds.map(|(key, _)| key).collect()
+        }
+        _ => Vec::new(),
+    };
+    // Two that differ only in what nobody reads are one.
+    let mut seen = HashSet::new();
+    let mut found: Vec<Answer> = items.into_iter().filter_map(answer).collect();
+    found.retain(|answer| seen.insert(format!("{answer:?}")));
+    found
+}
+
+fn answer(item: &Value) -> Option<Answer> {
+    let fields = item.as_object().ok()?;
+    let field = |key: &str| fields.get(&Value::from(key));
+    let Value::String(message) = field("msg")? else {
+        return Some(Err(
+            "the policy found something but did not say what: msg must be a string".to_owned(),
+        ));
     };
     let details = field("details").and_then(|details| serde_json::to_value(details).ok());
     let details = details.filter(|details| details.as_object().is_none_or(|details| !details.is_empty()));
-    Ok((message.to_string(), details.unwrap_or(Json::Null)))
+    Some(Ok((message.to_string(), details.unwrap_or(Json::Null))))
 }
 
 fn actions(action: Option<&Json>, scoped: Option<&Json>) -> Result<Actions, String> {

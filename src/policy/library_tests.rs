@@ -161,7 +161,7 @@ fn what_cannot_be_evaluated_denies_with_its_error() {
     let conflict = "package conflict\nx := 1 if input.review\nx := 2 if input.review\ndeny contains \"x\" if x == 3";
     let endless = "package endless\ndeny contains \"x\" if count([1 | some a in numbers.range(1, 5000); some b in numbers.range(1, 5000); a < b]) == 0";
     let loaded = load(
-        vec![template("Odd", "package odd\nviolation[{\"text\": \"x\"}] { true }")],
+        vec![template("Odd", "package odd\nviolation[{\"msg\": 7}] { true }")],
         vec![
             constraint("Odd", "odd", json!({})),
             constraint("Odd", "dry", json!({"enforcementAction": "dryrun"})),
@@ -183,7 +183,7 @@ fn what_cannot_be_evaluated_denies_with_its_error() {
     let said = said(&decision);
     assert_eq!(
         said[0],
-        "deny Odd/odd: the policy found something but did not say what: a violation needs msg, a string"
+        "deny Odd/odd: the policy found something but did not say what: msg must be a string"
     );
     assert!(
         said[1].starts_with("deny Odd/unknown: the policy could not be evaluated: spec.match.namespaceSelector needs"),

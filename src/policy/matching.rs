@@ -196,12 +196,8 @@ impl Match {
         if self.name.is_empty() {
             return true;
         }
-        // A generated name is not known yet: a pattern for its end cannot be decided and does not match.
-        let generated = name.is_empty() && !generate_name.is_empty();
-        if generated {
-            return self.name.ends_with('*') && globs(&self.name, generate_name);
-        }
-        globs(&self.name, name)
+        // A generated name is known only by its beginning: a pattern for its end cannot be decided and does not match.
+        globs(&self.name, name) || (self.name.ends_with('*') && globs(&self.name, generate_name))
     }
 }
 

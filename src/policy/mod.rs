@@ -13,6 +13,8 @@ mod crd;
 mod decision;
 pub mod expansion;
 mod explain;
+#[cfg(test)]
+mod fuzz_tests;
 mod inventory;
 mod judge;
 mod library;
@@ -33,6 +35,9 @@ mod starter_tests;
 pub mod suite;
 mod template;
 pub mod testing;
+
+/// The stack that a thread needs to load and evaluate: the engine recurses over policies and inputs, both of bounded depth.
+pub const STACK: usize = 16 << 20;
 
 pub use coverage::{Coverage, Lines};
 pub use crd::{CONSTRAINT_LABEL, constraint_crd};

@@ -30,6 +30,29 @@ pub(crate) fn lint(modules: &[&Parsed]) -> Vec<Problem> {
         }
     }
     problems.extend(recursion(modules, &functions, &edges));
+    problems.extend(renamed(modules));
+    problems
+}
+
+/// Rules whose names begin with a keyword have other names in the engine, so nobody else may ask for them.
+fn renamed(modules: &[&Parsed]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, parsed) in modules.iter().enumerate() {
+        for name in &parsed.renamed {
+            let (bracketed, dotted) = (format!("[\"{name}\"]"), format!(".{name}"));
+            let others = modules.iter().enumerate().filter(|(other, _)| *other != index);
+            let reader = others.map(|(_, other)| other).find(|other| {
+                other.package == parsed.package || other.text.contains(&bracketed) || other.text.contains(&dotted)
+            });
+            if let Some(reader) = reader {
+                let message = format!(
+                    "rules whose names begin with the keyword {name} cannot be read from another file ({}); rename them",
+                    reader.origin()
+                );
+                problems.push(Problem::new(parsed.origin(), message));
+            }
+        }
+    }
     problems
 }
 
@@ -139,11 +162,21 @@ impl Visitor for Calls<'_> {
                     .push(Problem::at(self.parsed.origin(), span.line, span.col, message));
             }
             self.edge(path);
-        } else if !builtins::exists(&names.join(".")) {
-            let message = format!("function {} does not exist here", names.join("."));
-            self.problems
-                .push(Problem::at(self.parsed.origin(), span.line, span.col, message));
+            return;
         }
+        let name = names.join(".");
+        let message = match builtins::arguments(&name) {
+            Some(expected) if params.len() != expected && params.len() != expected + 1 => {
+                format!(
+                    "function {name} takes {expected} arguments and is called with {}",
+                    params.len()
+                )
+            }
+            None if !builtins::exists(&name) => format!("function {name} does not exist here"),
+            _ => return,
+        };
+        self.problems
+            .push(Problem::at(self.parsed.origin(), span.line, span.col, message));
     }
 }
 

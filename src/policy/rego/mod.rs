@@ -3,14 +3,20 @@
 //! Guarantees: a text is bounded before it is parsed, functions are checked before they run, an evaluation ends within
 //! its budget, and whatever the engine does (an error, a panic) comes back as a value with a position.
 
+mod annotated;
 mod builtins;
+#[cfg(test)]
+mod cases_tests;
 mod compiled;
+mod dialect;
 mod lint;
 mod measure;
 pub(crate) mod metadata;
 pub(crate) mod parse;
 pub(crate) mod program;
 mod rewrite;
+#[cfg(test)]
+mod safety_tests;
 mod sprintf;
 mod tokens;
 mod walk;
@@ -53,11 +59,15 @@ impl EngineError {
             return Self::timed_out(*limit);
         }
         let text = error.to_string();
-        let position = text.lines().find_map(|line| line.strip_prefix("--> "));
+        let framed = text.lines().find_map(|line| line.strip_prefix("--> "));
+        // Some errors stand in one line: `file:line:column error: message`.
+        let single = text.lines().find_map(|line| line.split_once(" error: "));
+        let position = framed.or(single.map(|(position, _)| position));
         let mut parts = position.unwrap_or_default().rsplitn(3, ':');
-        let column = parts.next().and_then(|column| column.parse().ok());
+        let column = parts.next().and_then(|column| column.trim().parse().ok());
         let line = parts.next().and_then(|line| line.parse().ok());
         let message = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
+        let message = message.or(single.filter(|_| line.is_some()).map(|(_, message)| message));
         Self {
             line,
             column: line.and(column),

@@ -1,12 +1,14 @@
 //! From a Rego text to a parsed module, behind the fence: measured before, rewritten on the way.
 
+use std::collections::BTreeSet;
+
 use regorus::Source;
-use regorus::unstable::{Module, Parser, Ref};
+use regorus::unstable::{Module, Parser, Ref, Rule, RuleHead};
 
 use super::super::source::Problem;
 use super::measure::{self, MAX_COLUMNS};
 use super::tokens::{Kind, Token, tokens};
-use super::{lint, rewrite, walk};
+use super::{annotated, dialect, lint, rewrite, walk};
 
 /// Most rounds of rewriting negations; each goes one level of nesting deeper, and nesting is bounded before.
 const MAX_ROUNDS: usize = measure::MAX_DEPTH;
@@ -33,6 +35,8 @@ pub(crate) struct Parsed {
     pub(crate) current: Ref<Module>,
     /// Its package, without `data`.
     pub(crate) package: Vec<String>,
+    /// Keywords with which names of its rules begin: these rules have other names in the engine.
+    pub(crate) renamed: BTreeSet<String>,
     origin: String,
 }
 
@@ -93,13 +97,22 @@ pub(crate) fn parse(origin: &str, text: &str, version: Version) -> Result<Parsed
     if let Some(problem) = measure::measure(origin, text, &scanned) {
         return Err(problem);
     }
-    let mut text = rewrite::before_parsing(text, &scanned).unwrap_or_else(|| text.to_owned());
-    let module = module(origin, &text, version)?;
+    let (mut text, mut module, renamed) = readable(origin, text, version)?;
+    if let Some(edited) = annotated::resolve(&text, &module) {
+        module = self::module(origin, &edited, version)?;
+        text = edited;
+    }
     let (mut current, mut counter) = (module.clone(), 0);
     for _ in 0..MAX_ROUNDS {
         let edited = rewrite::negations(&text, &current, &mut counter)
             .map_err(|walk::TooDeep(line, column)| lint::too_deep(origin, line, column))?;
         let Some(edited) = edited else { break };
+        current = self::module(origin, &edited, version)?;
+        text = edited;
+    }
+    if let Some(edited) = rewrite::captures(&text, &current)
+        .map_err(|walk::TooDeep(line, column)| lint::too_deep(origin, line, column))?
+    {
         current = self::module(origin, &edited, version)?;
         text = edited;
     }
@@ -112,8 +125,47 @@ pub(crate) fn parse(origin: &str, text: &str, version: Version) -> Result<Parsed
         module,
         current,
         package,
+        renamed,
         origin: origin.to_owned(),
     })
+}
+
+/// A text that the engine's parser can read, and what it reads.
+fn readable(origin: &str, text: &str, version: Version) -> Result<(String, Ref<Module>, BTreeSet<String>), Problem> {
+    let expanded = dialect::templates(text);
+    let text = expanded.as_deref().unwrap_or(text);
+    let scanned = tokens(text);
+    if let Some(problem) = measure::measure(origin, text, &scanned).filter(|_| expanded.is_some()) {
+        return Err(problem);
+    }
+    let prepared = rewrite::before_parsing(text, &scanned).unwrap_or_else(|| text.to_owned());
+    let error = match module(origin, &prepared, version) {
+        Ok(module) => return Ok((prepared, module, BTreeSet::new())),
+        Err(error) => error,
+    };
+    // Words that are keywords to the parser may be names to the author.
+    let Some(renamed) = dialect::keywords(&prepared) else {
+        return Err(error);
+    };
+    let module = match module(origin, &renamed.text, version) {
+        // The engine does not find functions behind such names.
+        Ok(module) if !module.policy.iter().any(|rule| is_function_behind_keyword(rule)) => module,
+        _ => return Err(error),
+    };
+    Ok((renamed.text, module, renamed.rules))
+}
+
+fn is_function_behind_keyword(rule: &Rule) -> bool {
+    let refr = match rule {
+        Rule::Spec {
+            head: RuleHead::Func { refr, .. },
+            ..
+        } => refr,
+        Rule::Default { refr, args, .. } if !args.is_empty() => refr,
+        _ => return false,
+    };
+    let names = walk::path(refr).map(|(names, _)| names).unwrap_or_default();
+    names.iter().any(|name| dialect::KEYWORDS.contains(&name.as_str()))
 }
 
 /// Parses a text of unknown version: as v1, and as v0 when it is that and only that.

@@ -16,10 +16,11 @@ use regorus::{Engine, PolicyLengthConfig, Value};
 use super::super::coverage::Coverage;
 use super::super::inventory::Inventory;
 use super::super::source::Problem;
+use super::builtins::{self, meter};
 use super::compiled::{Compiled, Run, Stop};
 use super::measure::{MAX_COLUMNS, MAX_LINES};
 use super::parse::{Parsed, Version};
-use super::{EngineError, builtins, fenced, lint};
+use super::{EngineError, fenced, lint};
 
 /// How much work the engine does between two looks at the clock: a look costs about as much as one unit of work.
 const CHECK_EVERY: NonZeroU32 = NonZeroU32::new(64).unwrap();
@@ -52,6 +53,9 @@ pub(crate) struct Session<'p> {
     /// Made when the first rule is asked for that needs one.
     engine: Option<Engine>,
     coverage: Option<Arc<Mutex<Coverage>>>,
+    /// All of `data`, in tests that are about more than an inventory.
+    #[cfg(test)]
+    data: Option<Value>,
 }
 
 /// Time that evaluations share.
@@ -145,6 +149,8 @@ impl Program {
             inventory: inventory.clone(),
             engine: None,
             coverage: self.coverage.get().cloned(),
+            #[cfg(test)]
+            data: None,
         }
     }
 
@@ -164,6 +170,24 @@ impl Program {
         engine.set_input(input);
         engine.set_enable_coverage(self.coverage.get().is_some());
         Ok(engine)
+    }
+
+    /// Begins an evaluation over any data.
+    #[cfg(test)]
+    pub(super) fn session_over(&self, input: Value, data: Value) -> Result<Session<'_>, EngineError> {
+        let base = self.base()?;
+        let engine = fenced(|| {
+            let mut engine = base.clone();
+            engine.add_data(data.clone())?;
+            warm(&mut engine)?;
+            engine.set_input(input.clone());
+            Ok(engine)
+        })?;
+        Ok(Session {
+            engine: Some(engine),
+            data: Some(data),
+            ..self.session(input, &Inventory::default())
+        })
     }
 
     fn prepared_with(
@@ -194,11 +218,17 @@ impl Session<'_> {
     /// The value of a rule; `None` when it is undefined.
     pub(crate) fn value(&mut self, rule: &str, deadline: Deadline) -> Result<Option<Value>, EngineError> {
         let limit = deadline.remaining()?;
-        if self.coverage.is_none()
-            && let Some(answer) = self.compiled(rule, deadline)
-        {
-            return answer;
+        meter::begin(deadline);
+        if self.coverage.is_none() {
+            let answer = self.compiled(rule, deadline);
+            if let Some(breach) = meter::breach() {
+                return Err(EngineError::new(breach));
+            }
+            if let Some(answer) = answer {
+                return answer;
+            }
         }
+        meter::begin(deadline);
         let mut engine = match self.engine.take() {
             Some(engine) => engine,
             None => self.program.engine(self.input.clone(), &self.inventory)?,
@@ -219,12 +249,15 @@ impl Session<'_> {
                 .merge(&Coverage::of(&report));
         }
         self.engine = Some(engine);
-        match value {
-            Ok(Value::Undefined) => Ok(None),
-            Ok(value) => Ok(Some(value)),
-            // What counts is the budget that was set, not what was left of it.
-            Err(_) if deadline.remaining().is_err() => Err(EngineError::timed_out(deadline.total)),
-            Err(error) => Err(error),
+        if let Some(breach) = meter::breach() {
+            return Err(EngineError::new(breach));
+        }
+        // What came too late may lack what the engine gave up on: it goes on with other bodies of a function. And what
+        // counts is the budget that was set, not what was left of it.
+        deadline.remaining()?;
+        match value? {
+            Value::Undefined => Ok(None),
+            value => Ok(Some(value)),
         }
     }
 
@@ -232,12 +265,7 @@ impl Session<'_> {
     fn compiled(&self, rule: &str, deadline: Deadline) -> Option<Result<Option<Value>, EngineError>> {
         let entry = self.program.compiled.entry(rule)?;
         let answer = fenced(|| {
-            let run = Run::new(
-                &self.program.compiled,
-                self.input.clone(),
-                self.inventory.data(),
-                deadline,
-            );
+            let run = Run::new(&self.program.compiled, self.input.clone(), self.data(), deadline);
             let value = run.value(entry).map(|value| value.cloned());
             Ok(value)
         });
@@ -246,6 +274,15 @@ impl Session<'_> {
             Ok(Err(Stop::Late)) => Some(Err(EngineError::timed_out(deadline.total))),
             Ok(Err(Stop::Failed)) | Err(_) => None,
         }
+    }
+
+    /// The documents that no rule makes.
+    fn data(&self) -> Value {
+        #[cfg(test)]
+        if let Some(data) = &self.data {
+            return data.clone();
+        }
+        self.inventory.data()
     }
 
     /// What `print` said.

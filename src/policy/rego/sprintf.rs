@@ -200,6 +200,8 @@ impl Verb {
         let body = match (letter, &arg) {
             ('T', _) => self.pad(arg.type_name(), false),
             ('v' | 'd', Arg::Int(value)) => self.integer(*value, 10, false),
+            // Only small integers are an `int`; large ones know `%s` too.
+            ('s', Arg::Int(value)) if arg.type_name() != "int" => self.integer(*value, 10, false),
             ('x', Arg::Int(value)) => self.integer(*value, 16, false),
             ('X', Arg::Int(value)) => self.integer(*value, 16, true),
             ('o' | 'O', Arg::Int(value)) => self.integer(*value, 8, false),

@@ -19,7 +19,7 @@ impl Run<'_> {
         Ok(match expr {
             Expr::Const(value) => Some(Cow::Borrowed(value)),
             Expr::Local(slot) => Some(Cow::Borrowed(frame.get(*slot).unwrap_or(&UNDEFINED))),
-            Expr::Input => Some(Cow::Borrowed(&self.input)),
+            Expr::Input => (self.input != Value::Undefined).then_some(Cow::Borrowed(&self.input)),
             Expr::Data => Some(Cow::Borrowed(&self.data)),
             Expr::Rule(rule) => self.value(*rule)?.map(Cow::Borrowed),
             Expr::Path(base, path) => match self.eval(base, frame)? {

@@ -214,6 +214,10 @@ impl Body<'_> {
                         let rest = path.split_off(length.min(path.len()));
                         Ok((self.rule(rule)?, rest, taken))
                     }
+                    // The engine finds a text where a document has one for the number, as OPA does.
+                    (Root::Data, _) if steps.iter().any(|step| matches!(step, Step::Index(Ast::Number { .. }))) => {
+                        Err(Why::Unsupported)
+                    }
                     (Root::Data, _) => Ok((Expr::Data, path, taken)),
                     _ => Err(Why::Unsupported),
                 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regorus::unstable::{BUILTINS, BuiltinFcn, Expr as Ast, Ref, Span};
 use regorus::{Source, Value};
 
-use super::super::builtins::{self, Builtin};
+use super::super::builtins::{self, Supplied};
 use super::Stop;
 
 /// Builtins that are the engine's business: they have several values, are remembered for a whole query, or write.
@@ -42,7 +42,7 @@ static PLACE: LazyLock<Option<(Span, Vec<Ref<Ast>>)>> = LazyLock::new(|| {
 /// A builtin.
 #[derive(Clone, Copy)]
 pub(super) enum Function {
-    Ours(Builtin),
+    Ours(Supplied),
     Engine(BuiltinFcn),
 }
 
@@ -68,7 +68,7 @@ impl Function {
     /// The result; `None` when it is undefined.
     pub(super) fn call(&self, arguments: &[Value]) -> Result<Option<Value>, Stop> {
         let result = match self {
-            Self::Ours(function) => return Ok(function(arguments)),
+            Self::Ours(function) => return Ok(function.call(arguments)),
             Self::Engine(function) => {
                 let (span, places) = PLACE.as_ref().ok_or(Stop::Failed)?;
                 let places = places.get(..arguments.len()).ok_or(Stop::Failed)?;

@@ -11,6 +11,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use regorus::Value;
 use regorus::value::Set;
 
+use super::super::builtins::meter;
 use super::super::program::Deadline;
 use super::collection::{each, is_collection, put};
 use super::{Clause, Compiled, Expr, Kind, Pattern, Rule, Slot, Stmt};
@@ -270,7 +271,11 @@ impl<'p> Run<'p> {
         frame: &mut Frame,
         found: &mut dyn FnMut(&Self, &mut Frame) -> Answer<()>,
     ) -> Answer<()> {
-        let mut go_on = |run: &Self, frame: &mut Frame| found(run, frame).map(Continue);
+        let mut go_on = |run: &Self, frame: &mut Frame| {
+            // What is gathered is kept, so it is counted.
+            meter::gathered().ok_or(Stop::Failed)?;
+            found(run, frame).map(Continue)
+        };
         self.solve(stmts, frame, &mut go_on).map(|_| ())
     }
 
