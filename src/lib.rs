@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod api;
 pub mod apply;
+pub mod cel;
 pub mod cli;
 pub mod cluster;
 pub mod controllers;

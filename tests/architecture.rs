@@ -16,7 +16,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("api", &["core"]),
     ("telemetry", &[]),
-    ("policy", &["api", "core"]),
+    ("cel", &["api", "core"]),
+    ("policy", &["api", "cel", "core"]),
     ("plan", &["api", "core"]),
     ("gate", &["core", "plan", "policy"]),
     ("cluster", &["core", "telemetry"]),
@@ -31,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "api",
             "apply",
+            "cel",
             "cluster",
             "core",
             "gate",
@@ -58,7 +60,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that decide and do not act.
-const PURE: &[&str] = &["core", "api", "policy", "plan", "gate", "guard"];
+const PURE: &[&str] = &["core", "api", "cel", "policy", "plan", "gate", "guard"];
 
 /// What a room that only decides must not name. `kube::` itself is allowed for its derive macro and its types; whoever
 /// talks to an API server names a client.

@@ -23,6 +23,10 @@ mod cluster;
 mod decryption;
 #[path = "run/deletion.rs"]
 mod deletion;
+#[path = "run/expressions.rs"]
+mod expressions;
+#[path = "run/flags.rs"]
+mod flags;
 #[path = "run/foreign.rs"]
 mod foreign;
 #[path = "support/git_server.rs"]
@@ -31,6 +35,10 @@ mod git_server;
 mod guard;
 #[path = "run/health.rs"]
 mod health;
+#[path = "run/ignore.rs"]
+mod ignore;
+#[path = "run/markers.rs"]
+mod markers;
 #[path = "run/outages.rs"]
 mod outages;
 #[path = "run/policy.rs"]
@@ -41,6 +49,8 @@ mod remote;
 mod repository;
 #[path = "run/spec.rs"]
 mod spec;
+#[path = "run/status.rs"]
+mod status;
 #[path = "run/take_over.rs"]
 mod take_over;
 #[path = "run/tenants.rs"]

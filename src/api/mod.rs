@@ -5,6 +5,7 @@
 
 pub mod extensions;
 pub mod gatekeeper;
+pub mod ignore;
 pub mod kustomize;
 pub mod meta;
 pub mod schema;

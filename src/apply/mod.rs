@@ -13,7 +13,8 @@
 pub mod health;
 pub mod objects;
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -21,10 +22,13 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
+use crate::api::kustomize::FIELD_MANAGER;
 use crate::core::diff;
+use crate::core::ignored;
 use crate::core::inventory::Inventory;
 use crate::core::object::{Gvk, Object, ObjectRef};
-use crate::plan::{Action, Change, Deletion, Plan, Stage, stage_of};
+use crate::plan::{Action, Change, Deletion, Plan, Stage};
+use health::{Patience, Wanted};
 use objects::{Mode, ObjectError, Objects};
 
 /// How many requests one reconciliation has in flight. Flux's default for `--concurrent-ssa` is 4; dry runs are cheap
@@ -182,6 +186,7 @@ fn owned_after_failure(plan: &Plan, previous: &Inventory, applied: &[Applied]) -
 
 /// What a dry run says must be done.
 enum Needed {
+    Skip,
     Nothing(Object),
     Apply,
     Recreate,
@@ -200,19 +205,23 @@ async fn apply_all(objects: &Objects, plan: &Plan, applied: &mut Vec<Applied>) -
             later.insert(object);
         }
     }
-    let mut needed = dry_run(objects, &first).await?;
-    for stage in [Stage::Definitions, Stage::Classes, Stage::Rest] {
-        let changes: Vec<&Change> = plan
-            .changes
-            .iter()
-            .filter(|change| stage_of(&change.desired.object.gvk()) == stage)
-            .collect();
+    let (mut needed, mut failures) = dry_run(objects, &first).await;
+    put_off(plan, &needed, &mut failures, &mut later);
+    if !failures.is_empty() {
+        return Err(told(failures));
+    }
+    for stage in [Stage::Definitions, Stage::Classes, Stage::Custom, Stage::Rest] {
+        let changes: Vec<&Change> = plan.changes.iter().filter(|change| change.stage == stage).collect();
         let now: Vec<&Change> = changes
             .iter()
             .copied()
             .filter(|change| later.contains(&change.desired.object.reference()))
             .collect();
-        needed.extend(dry_run(objects, &now).await?);
+        let (found, failures) = dry_run(objects, &now).await;
+        if !failures.is_empty() {
+            return Err(told(failures));
+        }
+        needed.extend(found);
         let mut written = Vec::new();
         for change in changes {
             let object = change.desired.object.reference();
@@ -221,7 +230,10 @@ async fn apply_all(objects: &Objects, plan: &Plan, applied: &mut Vec<Applied>) -
             };
             let (_, what) = needed.swap_remove(position);
             let one = write(objects, change, what).await.map_err(|error| vec![error])?;
-            if stage != Stage::Rest && one.done != Done::Unchanged && one.done != Done::Skipped {
+            if matches!(stage, Stage::Definitions | Stage::Classes)
+                && one.done != Done::Unchanged
+                && one.done != Done::Skipped
+            {
                 written.push((one.gvk.clone(), one.object.clone()));
             }
             applied.push(one);
@@ -236,7 +248,16 @@ async fn apply_all(objects: &Objects, plan: &Plan, applied: &mut Vec<Applied>) -
 /// Waits until definitions can be used: a CRD is established, a namespace is active.
 async fn settle(objects: &Objects, written: &[(Gvk, ObjectRef)]) -> Result<(), Vec<ObjectError>> {
     objects.discovery().invalidate().await;
-    let waited = health::wait(objects, written, STAGE_TIMEOUT, std::future::pending()).await;
+    let wanted = written
+        .iter()
+        .map(|(gvk, object)| Wanted::new(gvk.clone(), object.clone()));
+    let waited = health::wait(
+        objects,
+        wanted.collect(),
+        Patience::of(STAGE_TIMEOUT),
+        std::future::pending(),
+    )
+    .await;
     objects.discovery().invalidate().await;
     match waited {
         Ok(()) => Ok(()),
@@ -254,31 +275,69 @@ async fn settle(objects: &Objects, written: &[(Gvk, ObjectRef)]) -> Result<(), V
     }
 }
 
-async fn dry_run(objects: &Objects, changes: &[&Change]) -> Result<Vec<(ObjectRef, Needed)>, Vec<ObjectError>> {
+/// What is missing or forbidden may be there or allowed once an earlier stage is written: a role that somebody is bound to.
+/// Such failures are put off until then; the others stand.
+fn put_off(
+    plan: &Plan,
+    needed: &[(ObjectRef, Needed)],
+    failures: &mut Vec<(ObjectRef, ObjectError)>,
+    later: &mut HashSet<ObjectRef>,
+) {
+    if failures.is_empty() {
+        return;
+    }
+    let stages: HashMap<ObjectRef, Stage> = plan
+        .changes
+        .iter()
+        .map(|change| (change.desired.object.reference(), change.stage))
+        .collect();
+    let stage = |object: &ObjectRef| stages.get(object).copied();
+    let written = needed
+        .iter()
+        .filter(|(_, needed)| matches!(needed, Needed::Apply | Needed::Recreate));
+    let first_written = written.filter_map(|(object, _)| stage(object)).min();
+    failures.retain(|(object, error)| {
+        let stands = !error.may_need_others() || stage(object) <= first_written || first_written.is_none();
+        if !stands {
+            later.insert(object.clone());
+        }
+        stands
+    });
+}
+
+fn told(failures: Vec<(ObjectRef, ObjectError)>) -> Vec<ObjectError> {
+    failures.into_iter().map(|(_, error)| error).collect()
+}
+
+/// Tries all of them dry: what is needed for each, and what failed.
+async fn dry_run(objects: &Objects, changes: &[&Change]) -> (Vec<(ObjectRef, Needed)>, Vec<(ObjectRef, ObjectError)>) {
     // Boxed one by one: a closure over borrowed changes is not general enough for a task that may move between threads.
-    let mut asked: Vec<BoxFuture<'_, Result<(ObjectRef, Needed), ObjectError>>> = Vec::with_capacity(changes.len());
+    let mut asked: Vec<BoxFuture<'_, Result<Needed, ObjectError>>> = Vec::with_capacity(changes.len());
     for change in changes {
         asked.push(dry_run_one(objects, change).boxed());
     }
     let results: Vec<_> = stream::iter(asked).buffered(CONCURRENT_REQUESTS).collect().await;
     let (mut needed, mut failures) = (Vec::with_capacity(results.len()), Vec::new());
-    for result in results {
+    for (change, result) in changes.iter().zip(results) {
+        let object = change.desired.object.reference();
         match result {
-            Ok(one) => needed.push(one),
-            Err(error) => failures.push(error),
+            Ok(one) => needed.push((object, one)),
+            Err(error) => failures.push((object, error)),
         }
     }
-    if failures.is_empty() { Ok(needed) } else { Err(failures) }
+    (needed, failures)
 }
 
-async fn dry_run_one(objects: &Objects, change: &Change) -> Result<(ObjectRef, Needed), ObjectError> {
-    let object = change.desired.object.reference();
+async fn dry_run_one(objects: &Objects, change: &Change) -> Result<Needed, ObjectError> {
     if change.action == Action::Skip {
-        return Ok((object, Needed::Apply));
+        return Ok(Needed::Skip);
     }
-    let needed = match objects.apply(&change.desired.object, Mode::DryRun).await {
+    let ignored = change.ignored.iter().map(String::as_str);
+    let needed = match objects.apply(&sent(change), Mode::DryRun).await {
         Ok(result) => match &change.live {
-            Some(live) if change.take_over.is_none() && diff::drift(live.value(), result.value(), []).is_empty() => {
+            Some(live)
+                if change.take_over.is_none() && diff::drift(live.value(), result.value(), ignored).is_empty() =>
+            {
                 Needed::Nothing(live.clone())
             }
             _ => Needed::Apply,
@@ -286,22 +345,15 @@ async fn dry_run_one(objects: &Objects, change: &Change) -> Result<(ObjectRef, N
         Err(error) if change.force && change.live.is_some() && error.is_immutable() => Needed::Recreate,
         Err(error) => return Err(error),
     };
-    Ok((object, needed))
+    Ok(needed)
 }
 
 async fn write(objects: &Objects, change: &Change, needed: Needed) -> Result<Applied, ObjectError> {
     let desired = &change.desired.object;
     let (object, gvk) = (desired.reference(), desired.gvk());
-    if change.action == Action::Skip {
-        return Ok(Applied {
-            object,
-            gvk,
-            done: Done::Skipped,
-            stored: None,
-        });
-    }
     let (done, stored) = match needed {
-        Needed::Nothing(live) => (Done::Unchanged, live),
+        Needed::Skip => (Done::Skipped, None),
+        Needed::Nothing(live) => (Done::Unchanged, Some(live)),
         Needed::Apply => {
             let done = if change.live.is_some() {
                 Done::Configured
@@ -309,7 +361,7 @@ async fn write(objects: &Objects, change: &Change, needed: Needed) -> Result<App
                 Done::Created
             };
             take_over(objects, change).await?;
-            (done, objects.apply(desired, Mode::Write).await?)
+            (done, Some(objects.apply(&sent(change), Mode::Write).await?))
         }
         Needed::Recreate => {
             objects.delete(&gvk, &object).await?;
@@ -317,14 +369,14 @@ async fn write(objects: &Objects, change: &Change, needed: Needed) -> Result<App
             while objects.get(&gvk, &object).await?.is_some() && Instant::now() < deadline {
                 tokio::time::sleep(RECREATE_POLL).await;
             }
-            (Done::Recreated, objects.apply(desired, Mode::Write).await?)
+            (Done::Recreated, Some(objects.apply(desired, Mode::Write).await?))
         }
     };
     Ok(Applied {
         object,
         gvk,
         done,
-        stored: Some(stored),
+        stored,
     })
 }
 
@@ -346,6 +398,17 @@ async fn take_over(objects: &Objects, change: &Change) -> Result<(), ObjectError
     Ok(())
 }
 
+/// The object as it is sent: with the fields that are left to others as they are.
+#[must_use]
+pub fn sent(change: &Change) -> Cow<'_, Object> {
+    let desired = &change.desired.object;
+    let Some(live) = change.live.as_ref().filter(|_| !change.ignored.is_empty()) else {
+        return Cow::Borrowed(desired);
+    };
+    let value = ignored::as_it_is(desired.value(), live.value(), &change.ignored, FIELD_MANAGER);
+    Object::new(value).map_or(Cow::Borrowed(desired), Cow::Owned)
+}
+
 fn created_namespaces(plan: &Plan) -> HashSet<&str> {
     let created = plan.changes.iter().filter(|change| change.action == Action::Create);
     created
@@ -362,7 +425,7 @@ fn created_namespaces(plan: &Plan) -> HashSet<&str> {
 pub async fn read_live(
     objects: &Objects,
     wanted: Vec<(Gvk, ObjectRef)>,
-) -> Result<std::collections::HashMap<ObjectRef, Object>, ObjectError> {
+) -> Result<HashMap<ObjectRef, Object>, ObjectError> {
     stream::iter(wanted.into_iter().map(|(gvk, object)| async move {
         Ok::<_, ObjectError>(objects.get(&gvk, &object).await?.map(|live| (object, live)))
     }))

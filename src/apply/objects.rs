@@ -92,6 +92,13 @@ impl ObjectError {
         )
     }
 
+    /// Whether a dry run may succeed once something else is there: a role that is referred to, a right that it gives.
+    #[must_use]
+    pub fn may_need_others(&self) -> bool {
+        let refused = |code: &u16| matches!(code, 403 | 404);
+        matches!(self, Self::Refused { action: "dry-run", code, .. } if refused(code))
+    }
+
     /// Whether trying again later may help without anybody changing anything.
     #[must_use]
     pub fn is_passing(&self) -> bool {

@@ -89,7 +89,7 @@ impl Reader {
         let variables = variables::gather(&self.client, &namespace, of.spec.post_build.as_ref())
             .await
             .map_err(|error| error.to_string())?;
-        let request = kustomization::inputs::request(&of.spec, variables.as_ref());
+        let request = kustomization::inputs::request(&of.spec, variables.as_ref(), true);
         let files = Arc::clone(&snapshot.files);
         let rendered = match &of.spec.decryption {
             None => self.pool.render(&request, files).await,

@@ -11,6 +11,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::declared::{Declared, Reader};
 use super::{EXIT_ERROR, renderer};
+use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::Kustomization;
 use crate::apply;
 use crate::apply::objects::{Mode, Objects};
@@ -166,20 +167,22 @@ async fn compare(objects: &Objects, of: &Kustomization, name: &str, declared: De
         Err(error) => return report.errors.push((name.to_owned(), error.to_string())),
     };
     report.objects += declared.objects.len();
-    let plan = plan::plan(
-        declared.objects,
-        &Inventory::default(),
-        &live,
-        &owner,
-        Options::default(),
-    );
+    let ignore = match IgnoreRules::compile(of.spec.ignore.as_deref().unwrap_or_default()) {
+        Ok(ignore) => ignore,
+        Err(error) => return report.errors.push((name.to_owned(), error)),
+    };
+    let options = Options {
+        ignore: Some(&ignore),
+        ..Options::default()
+    };
+    let plan = plan::plan(declared.objects, &Inventory::default(), &live, &owner, options);
     let changes = plan.changes.iter().filter(|change| change.action != Action::Skip);
     let found: Vec<_> = stream::iter(changes.map(|change| async move {
         let Some(live) = &change.live else {
             return Ok(Some((change, State::Missing)));
         };
         let wanted = objects
-            .apply(&change.desired.object, Mode::DryRun)
+            .apply(&apply::sent(change), Mode::DryRun)
             .await
             .map_err(|error| error.to_string())?;
         let found =

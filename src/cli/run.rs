@@ -25,6 +25,7 @@ use crate::cluster::{events, lease};
 use crate::controllers::foreign::Foreign;
 use crate::controllers::{Settings, Shared, Watched, drift, freeze, kustomization, policies, snapshots};
 use crate::core::duration::parse_duration;
+use crate::core::gates::Gates;
 use crate::core::identity::Identity;
 use crate::render::keys::SecretName;
 use crate::render::{Decrypting, Options as PoolOptions, Pool};
@@ -36,6 +37,9 @@ use crate::telemetry::logs::{self, LogOptions};
 use crate::telemetry::metrics::Metrics;
 use reconcilers::Reconcilers;
 
+/// Default of --max-prune: hardly any change takes more out of one Kustomization on purpose, and a directory that was lost
+/// by mistake may have thousands.
+const MAX_PRUNE: usize = 100;
 /// How long stopping may take: Kubernetes' default grace period is 30 s.
 const STOP: Duration = Duration::from_secs(25);
 
@@ -116,6 +120,21 @@ pub struct Run {
     /// Field managers, beside kubectl's, whose fields on applied objects are taken over; may be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub override_manager: Vec<String>,
+    /// How many objects one revision may delete from the objects of a Kustomization; what deletes more waits for somebody to
+    /// name that revision in the annotation weir.dev/allow-prune. 0 for any number.
+    #[arg(long, value_name = "N", default_value_t = MAX_PRUNE)]
+    pub max_prune: usize,
+    /// Kinds that are applied before all others but definitions and classes, as in rbac.authorization.k8s.io/Role.
+    #[arg(long, value_name = "GROUP/KIND,…", value_delimiter = ',')]
+    pub custom_apply_stage_kinds: Vec<String>,
+    /// Feature gates, as in ExternalArtifact=true,GroupChangeLog=true: Flux's names and defaults.
+    #[arg(
+        long,
+        value_name = "NAME=true|false,…",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub feature_gates: String,
     /// Competes with other replicas for who reconciles; the webhook answers on all of them.
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
@@ -159,6 +178,12 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         records: usize::from(arguments.artifact_retention_records),
         ttl: parse_duration(&arguments.artifact_retention_ttl).context("--artifact-retention-ttl")?,
     };
+    let custom_stage = custom_stage(&arguments.custom_apply_stage_kinds)?;
+    let (gates, notes) =
+        Gates::parse(&arguments.feature_gates).map_err(|error| anyhow::anyhow!("--feature-gates: {error}"))?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     for kind in &arguments.reconcilers {
         anyhow::ensure!(
             KINDS.contains(&kind.as_str()),
@@ -252,6 +277,9 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         settings: Settings {
             concurrent: arguments.concurrent,
+            gates,
+            max_prune: arguments.max_prune,
+            custom_stage,
             requeue_dependency,
             no_cross_namespace_refs: arguments.no_cross_namespace_refs,
             default_service_account: arguments.default_service_account.clone(),
@@ -338,6 +366,20 @@ async fn serve_health(
     Ok(running)
 }
 
+/// Reads `--custom-apply-stage-kinds`.
+fn custom_stage(kinds: &[String]) -> anyhow::Result<Arc<[(String, String)]>> {
+    let read = kinds.iter().map(|text| {
+        let (group, kind) = text.trim().rsplit_once('/').unwrap_or(("", text.trim()));
+        let named = kind.starts_with(|c: char| c.is_ascii_uppercase());
+        anyhow::ensure!(
+            named,
+            "--custom-apply-stage-kinds: {text:?} is not of the form GROUP/KIND"
+        );
+        Ok((group.to_owned(), kind.to_owned()))
+    });
+    read.collect()
+}
+
 /// Names this start of the process among those that compete for the lead. A restarted container has the host name and the
 /// process id of the one before it, and must not take that one's lead for its own.
 fn candidate(instance: &str) -> String {
@@ -420,6 +462,18 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_have_a_group_or_are_of_the_core() {
+        let read = |text: &str| custom_stage(&[text.to_owned()]).map(|found| found.to_vec());
+        let pair = |group: &str, kind: &str| vec![(group.to_owned(), kind.to_owned())];
+        assert_eq!(
+            read("rbac.authorization.k8s.io/Role").unwrap(),
+            pair("rbac.authorization.k8s.io", "Role")
+        );
+        assert_eq!(read(" ConfigMap").unwrap(), pair("", "ConfigMap"));
+        assert!(read("role").is_err() && read("a/").is_err() && read("").is_err());
+    }
 
     #[test]
     fn every_start_is_another_candidate() {

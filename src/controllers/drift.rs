@@ -142,6 +142,7 @@ fn memory(owner: &OwnerKey, change: &Change, stored: Option<&Object>) -> Option<
     let memory = Memory::of(owner.clone(), desired, stored?)?;
     Some(Memory {
         when_missing,
+        ignored: change.ignored.clone(),
         place: change.desired.place(),
         ..memory
     })

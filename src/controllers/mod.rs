@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::kustomize::Kustomization;
 use crate::apply::objects::Objects;
 use crate::cluster::events::Recorder;
+use crate::core::gates::Gates;
 use crate::core::identity::Identity;
 use crate::core::object::ObjectRef;
 use crate::guard::freeze::Freeze;
@@ -101,6 +102,12 @@ pub struct Settings {
     pub watch_configs_label_selector: String,
     /// `--watch-all-namespaces`.
     pub watched: Watched,
+    /// `--max-prune`: how many objects one revision may delete without a nod; 0 for any number.
+    pub max_prune: usize,
+    /// `--custom-apply-stage-kinds`: group and kind.
+    pub custom_stage: Arc<[(String, String)]>,
+    /// `--feature-gates`.
+    pub gates: Gates,
     /// `--watch-label-selector`.
     pub watch_label_selector: Option<String>,
 }

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::api::extensions::RECONCILE;
 use crate::api::meta::REQUESTED_AT;
 
+/// Prefix of Weir's own annotations.
+const OWN_PREFIX: &str = "weir.dev/";
+
 /// What of an object makes it worth reconciling when it changes.
 #[derive(PartialEq)]
 struct Trigger {
@@ -28,6 +31,8 @@ struct Trigger {
     requested_at: Option<String>,
     /// Whether an ArtifactGenerator may be worked on; other kinds have a field for it.
     enabled: Option<String>,
+    /// Annotations of Weir's own: what they say counts at once.
+    own: Vec<(String, String)>,
 }
 
 /// What a controller watches and how.
@@ -147,5 +152,11 @@ fn trigger<K: Resource>(object: &K) -> Trigger {
         deleted: object.meta().deletion_timestamp.is_some(),
         requested_at: object.annotations().get(REQUESTED_AT).cloned(),
         enabled: object.annotations().get(RECONCILE).cloned(),
+        own: object
+            .annotations()
+            .iter()
+            .filter(|(key, _)| key.starts_with(OWN_PREFIX))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
     }
 }

@@ -78,7 +78,8 @@ fn compare(a: &Value, b: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-fn tokens(pointer: &str) -> Option<Vec<String>> {
+/// The tokens of a JSON pointer; `None` when the text is none.
+pub(super) fn tokens(pointer: &str) -> Option<Vec<String>> {
     let rest = pointer.strip_prefix('/')?;
     Some(
         rest.split('/')

@@ -115,6 +115,9 @@ fn judge_scale(change: &Change, owner: &Owner) -> Result<Reason, Refusal> {
         Err(error) => return unreadable(&error),
     };
     // A parent that is cached as metadata alone has no version of its own; in any version's terms the number is declared.
+    if owner.ignores(&parent.replicas) {
+        return Ok(Reason::Undeclared);
+    }
     let applied = owner.applied.as_ref();
     if read.fields.contains(&parent.replicas)
         || read.elsewhere.contains(&parent.replicas)
@@ -153,16 +156,17 @@ fn judge_update(change: &Change, owner: &Owner) -> Result<Reason, Refusal> {
     if !applied_here && change.subresource.is_empty() {
         changed.extend(changed_in_another_version(old, new));
     }
+    changed.retain(|field| !owner.ignores(&field.path));
     if !changed.is_empty() {
         return refuse(Cause::Fields, Facts::Changed(changed));
     }
-    judge_ownership(old, new, &before)
+    judge_ownership(old, new, &before, owner)
 }
 
 /// No declared value has changed as far as one can tell without a schema. The API server can tell: it has taken out of our
 /// entry what the request changes. What left it with another value is a change after all (a list taken as a whole that was
 /// declared empty); what left it with the same value was taken out by hand, to change it next time.
-fn judge_ownership(old: &Value, new: &Value, before: &Declared) -> Result<Reason, Refusal> {
+fn judge_ownership(old: &Value, new: &Value, before: &Declared, owner: &Owner) -> Result<Reason, Refusal> {
     let after = match declared(new) {
         Ok(after) => after,
         Err(error) => return unreadable(&error),
@@ -170,6 +174,7 @@ fn judge_ownership(old: &Value, new: &Value, before: &Declared) -> Result<Reason
     let lost = before.fields.difference(&after.fields).paths();
     let (taken, changed): (Vec<Path>, Vec<Path>) = lost
         .into_iter()
+        .filter(|path| !owner.ignores(path))
         .partition(|path| value_at(old, path) == value_at(new, path));
     let changed: Vec<FieldChange> = changed
         .into_iter()
@@ -181,10 +186,8 @@ fn judge_ownership(old: &Value, new: &Value, before: &Declared) -> Result<Reason
     if !changed.is_empty() {
         return refuse(Cause::Fields, Facts::Changed(changed));
     }
-    let elsewhere_lost = !before
-        .elsewhere
-        .difference(&after.elsewhere.union(after.fields))
-        .is_empty();
+    let elsewhere_lost = before.elsewhere.difference(&after.elsewhere.union(after.fields));
+    let elsewhere_lost = elsewhere_lost.paths().iter().any(|path| !owner.ignores(path));
     if elsewhere_lost || taken.iter().any(|path| value_at(old, path).is_some()) {
         return refuse(Cause::Ownership, Facts::Disowned);
     }

@@ -134,6 +134,15 @@ pub struct Owner {
     /// The fields that were last applied, when they are remembered. An edit that got in before takes its fields out of the
     /// live object's `managedFields`; this keeps them guarded until they are put back.
     pub applied: Option<FieldSet>,
+    /// JSON pointers of declared fields that are left to others (`spec.ignore`).
+    pub ignored: Vec<String>,
+}
+
+impl Owner {
+    /// Whether a field is left to others.
+    fn ignores(&self, path: &Path) -> bool {
+        self.ignored.iter().any(|pointer| path.is_at_pointer(pointer))
+    }
 }
 
 /// How strict the guard is.

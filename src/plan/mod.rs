@@ -14,6 +14,7 @@ mod take_over;
 
 use std::collections::HashMap;
 
+use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::{GROUP, OWNER_NAME, OWNER_NAMESPACE};
 use crate::core::inventory::Inventory;
 use crate::core::object::{Gvk, Object, ObjectRef};
@@ -49,6 +50,10 @@ pub struct Change {
     pub force: bool,
     /// Fields that others wrote and that become ours before applying.
     pub take_over: Option<TakeOver>,
+    /// JSON pointers of fields that are left to others (`spec.ignore`).
+    pub ignored: Vec<String>,
+    /// With which others it is applied.
+    pub stage: Stage,
 }
 
 /// An object that Git no longer has.
@@ -82,6 +87,10 @@ pub struct Options<'a> {
     pub force: bool,
     /// `--override-manager`: managers, beside kubectl's, whose fields are taken over.
     pub override_managers: &'a [String],
+    /// `spec.ignore`.
+    pub ignore: Option<&'a IgnoreRules>,
+    /// `--custom-apply-stage-kinds`: group and kind.
+    pub custom_stage: &'a [(String, String)],
 }
 
 /// Decides what to do.
@@ -150,19 +159,26 @@ fn change(desired: Desired, live: Option<Object>, options: Options<'_>) -> Chang
         (None, _) => Action::Create,
         (Some(_), _) => Action::Update,
     };
-    let force = options.force || desired.object.marker_is(&format!("{GROUP}/force"), "enabled");
-    let merge = desired.object.marker_is(&format!("{GROUP}/ssa"), "Merge");
+    let force = options.force || marked("force", "enabled");
+    let merge = marked("ssa", "Merge");
+    let ignored = options
+        .ignore
+        .map(|rules| rules.pointers(&desired.object))
+        .unwrap_or_default();
+    let stage = stage_of(&desired.object.gvk(), options.custom_stage);
     let take_over = live
         .as_ref()
         .filter(|_| action == Action::Update)
         .and_then(|live| TakeOver::of(&desired.object, live, options.override_managers));
     Change {
         action,
+        stage,
         desired,
         live,
         merge,
         force,
         take_over,
+        ignored,
     }
 }
 

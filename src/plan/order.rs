@@ -10,6 +10,8 @@ pub enum Stage {
     Definitions,
     /// Kinds whose name ends in `Class`.
     Classes,
+    /// Kinds that `--custom-apply-stage-kinds` names.
+    Custom,
     /// Everything else.
     Rest,
 }
@@ -34,13 +36,18 @@ const WORKLOADS: [&str; 3] = ["StatefulSet", "CronJob", "PodDisruptionBudget"];
 /// Kinds that go last: they could refuse what is applied with them.
 const LAST: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
-/// The stage of a kind.
+/// The stage of a kind; `custom` holds group and kind of those that go before the rest.
 #[must_use]
-pub fn stage_of(gvk: &Gvk) -> Stage {
+pub fn stage_of(gvk: &Gvk, custom: &[(String, String)]) -> Stage {
     if FIRST.contains(&gvk.kind.as_str()) {
         Stage::Definitions
     } else if gvk.kind.ends_with("Class") {
         Stage::Classes
+    } else if custom
+        .iter()
+        .any(|(group, kind)| *group == gvk.group && *kind == gvk.kind)
+    {
+        Stage::Custom
     } else {
         Stage::Rest
     }
@@ -100,8 +107,14 @@ mod tests {
                 "ValidatingWebhookConfiguration"
             ]
         );
-        assert_eq!(stage_of(&Gvk::new("v1", "Namespace")), Stage::Definitions);
-        assert_eq!(stage_of(&Gvk::new("storage.k8s.io/v1", "StorageClass")), Stage::Classes);
-        assert_eq!(stage_of(&Gvk::new("apps/v1", "Deployment")), Stage::Rest);
+        let custom = [("rbac.authorization.k8s.io".to_owned(), "Role".to_owned())];
+        let check = |api_version: &str, kind: &str, expect: Stage| {
+            assert_eq!(stage_of(&Gvk::new(api_version, kind), &custom), expect);
+        };
+        check("v1", "Namespace", Stage::Definitions);
+        check("storage.k8s.io/v1", "StorageClass", Stage::Classes);
+        check("apps/v1", "Deployment", Stage::Rest);
+        check("rbac.authorization.k8s.io/v1", "Role", Stage::Custom);
+        check("x.io/v1", "Role", Stage::Rest);
     }
 }

@@ -49,6 +49,12 @@ async fn the_deletion_policy_decides_what_goes_with_a_kustomization() {
         world.gone(KUSTOMIZATION, name).await;
         let left = world.get(CONFIG_MAP, &format!("of-{name}")).await;
         assert_eq!(left.is_none(), *goes, "{name}: {left:?}");
+        if *goes {
+            let line = format!("ConfigMap/{}/of-{name} deleted", world.namespace);
+            world
+                .event(KUSTOMIZATION, name, ("Normal", "ReconciliationSucceeded", &line))
+                .await;
+        }
     }
     world.cluster.delete(REPOSITORY, &world.namespace, "app").await;
     world.gone(REPOSITORY, "app").await;

@@ -46,7 +46,11 @@ async fn what_becomes_available_is_healthy_and_a_newer_commit_ends_the_wait_for_
     // Far less than the timeout of ten minutes.
     let mended = world.commit(&[("web.yaml", &deployment("web", "1", ""))]);
     world.ready("app", &mended).await;
-    let wanted = ("Normal", "HealthCheckCanceled", "new reconcile request received");
+    let wanted = (
+        "Normal",
+        "HealthCheckCanceled",
+        "Health checks canceled due to new reconciliation triggered by GitRepository/",
+    );
     world.event(KUSTOMIZATION, "app", wanted).await;
 }
 

@@ -224,7 +224,7 @@ async fn build(found: &Found, group: &Group, tree: &Tree, renderer: &Renderer) -
     // There are no keys here; policies see what is encrypted as it is.
     let request = RenderRequest {
         keep_encrypted: true,
-        ..inputs::request(spec, variables.as_ref())
+        ..inputs::request(spec, variables.as_ref(), true)
     };
     renderer.build(tree, &request).await.map_err(|error| match error {
         crate::render::RenderError::NotFound(path) => format!(

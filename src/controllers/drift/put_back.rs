@@ -12,16 +12,17 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::kustomize::Kustomization;
+use crate::api::kustomize::{FIELD_MANAGER, Kustomization};
+use crate::apply::objects::{ObjectError, Objects};
 use crate::cluster::events::{NewEvent, Severity};
 use crate::controllers::kustomization::{COMPONENT, Context, access};
 use crate::controllers::{Shared, record};
-use crate::core::diff;
 use crate::core::duration::format_duration;
 use crate::core::fields::Path;
+use crate::core::ignored;
 use crate::core::object::{Object, ObjectRef};
 use crate::guard::Mode;
-use crate::guard::revert::{Drift, Fight, Finding, Memory, Ours, Seen, Turn, judge};
+use crate::guard::revert::{Drift, Fight, Finding, Kept, Memory, Seen, Turn, judge};
 
 /// How many objects are put back at a time: as many as one reconciliation has requests in flight.
 const CONCURRENT: usize = 8;
@@ -179,7 +180,7 @@ impl Reverter {
         if let Turn::After(wait) = self.turn(object, &manager, &drift.fields) {
             return Next::Wait(wait);
         }
-        let Some(desired) = self.desired(&memory, meta) else {
+        let Some(desired) = memory.desired.as_ref().and_then(Kept::object) else {
             self.reconcile(&kustomization);
             return Next::Done;
         };
@@ -203,7 +204,12 @@ impl Reverter {
                 Err(_) => return Next::Wait(retry_after(failures)),
             }
         }
-        match objects.apply(&desired, crate::apply::objects::Mode::Write).await {
+        let sent = Self::sent(&objects, desired, &memory, object).await;
+        let applied = match &sent {
+            Ok(sent) => objects.apply(sent, crate::apply::objects::Mode::Write).await,
+            Err(error) => Err(error.clone()),
+        };
+        match applied {
             Ok(stored) => {
                 *failures = 0;
                 self.done(&kustomization, object, &drift, &memory, meta, &stored);
@@ -225,25 +231,21 @@ impl Reverter {
         }
     }
 
-    /// The object as it was sent, without ignored fields that others have taken over since.
-    fn desired(&self, memory: &Memory, meta: Option<&ObjectMeta>) -> Option<Object> {
-        let desired = memory.desired.as_ref()?.object()?;
+    /// The object as it is to be sent: as declared, but for fields that are left to others, which stay as they are.
+    async fn sent(
+        objects: &Objects,
+        desired: Object,
+        memory: &Memory,
+        object: &ObjectRef,
+    ) -> Result<Object, ObjectError> {
         if memory.ignored.is_empty() {
-            return Some(desired);
+            return Ok(desired);
         }
-        let ours = meta.and_then(Ours::of);
-        let kept = ours.and_then(|ours| {
-            let set = crate::core::fields::FieldSet::parse(&serde_json::from_str(&ours.fields).ok()?).ok()?;
-            Some(set.paths())
-        });
-        let kept = kept.unwrap_or_default();
-        let given_up: Vec<&str> = memory
-            .ignored
-            .iter()
-            .map(String::as_str)
-            .filter(|pointer| !kept.iter().any(|path| path.is_at_pointer(pointer)))
-            .collect();
-        Object::new(diff::without(desired.value(), &given_up)).ok()
+        let Some(live) = objects.get(&memory.gvk, object).await? else {
+            return Ok(desired);
+        };
+        let value = ignored::as_it_is(desired.value(), live.value(), &memory.ignored, FIELD_MANAGER);
+        Ok(Object::new(value).unwrap_or(desired))
     }
 
     /// Notes and tells that an object was put back.

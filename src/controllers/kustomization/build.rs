@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::flow::{Again, Run, Stop, WORKER_RETRY};
 use super::inputs::{self, Times};
+use crate::api::ignore::IgnoreRules;
 use crate::api::meta::REQUESTED_AT;
 use crate::apply;
 use crate::controllers::policies::Policies;
@@ -67,7 +68,11 @@ impl Run<'_> {
         variables: Option<&Variables>,
     ) -> Result<Rendered, Box<Stop>> {
         let shared = &self.context.shared;
-        let request = inputs::request(&self.kustomization.spec, variables);
+        let request = inputs::request(
+            &self.kustomization.spec,
+            variables,
+            shared.settings.gates.strict_substitutions,
+        );
         let started = Instant::now();
         let files = Arc::clone(&snapshot.files);
         let result = match &self.kustomization.spec.decryption {
@@ -139,12 +144,16 @@ impl Run<'_> {
         let library = policies.library.clone();
         let (prune, force) = (spec.prune, spec.force);
         let others = Arc::clone(&shared.settings.override_managers);
+        let ignore = IgnoreRules::compile(spec.ignore.as_deref().unwrap_or_default()).map_err(fail)?;
+        let custom_stage = Arc::clone(&shared.settings.custom_stage);
         let judged = tokio::task::spawn_blocking(move || {
             let desired = gate::mutate(&library, desired, &live, &surroundings)?;
             let options = Options {
                 prune,
                 force,
                 override_managers: &others,
+                ignore: Some(&ignore),
+                custom_stage: &custom_stage,
             };
             let plan = plan::plan(desired, &previous, &live, &owner, options);
             let verdict = gate::judge(&library, &plan, &surroundings);

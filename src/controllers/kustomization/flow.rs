@@ -2,23 +2,27 @@
 //!
 //! `source`, `build`, `health` and `report` hold what each stage does; here is only who follows whom.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::build::digest;
+use super::dependencies::{self, Unmet};
+use super::health::Build;
 use super::inputs::{self, Times};
 use super::memory::{Built, Memory};
 use super::status::{self, Attempt, Ending, Health};
-use super::{Context, RecordError, STATUS_MANAGER, dependencies};
-use crate::api::kustomize::{Kustomization, KustomizationStatus};
+use super::{Context, RecordError, STATUS_MANAGER};
+use crate::api::kustomize::{Dependency, Kustomization, KustomizationStatus};
 use crate::api::meta::{REQUESTED_AT, UNSUPPORTED};
 use crate::apply;
+use crate::cel::health::HealthChecks;
 use crate::cluster::events::Severity;
 use crate::controllers::drift;
 use crate::controllers::record::{self, Reconciled};
@@ -27,6 +31,12 @@ use crate::core::inventory::Inventory;
 use crate::core::snapshot::Snapshot;
 use crate::render::variables;
 
+/// Reason when an expression of the spec can never be answered; Flux's.
+const INVALID_CEL: &str = "InvalidCELExpression";
+/// What Flux writes before the reason when only another spec helps.
+const TERMINAL: &str = "Reconciliation failed terminally due to configuration error";
+/// What takes longer is told while it lasts; most builds and dry runs take milliseconds, and each telling costs a request.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// How soon a build whose worker died is tried again; a fresh worker starts in about 100 ms.
 pub(super) const WORKER_RETRY: Duration = Duration::from_secs(2);
 /// How soon to apply again when the API server was away or busy; it restarts in about this time.
@@ -48,19 +58,15 @@ pub(super) async fn run(kustomization: &Arc<Kustomization>, context: &Arc<Contex
         memory: context.memories.get(kustomization),
         started: Instant::now(),
     };
+    let checks = match HealthChecks::compile(kustomization.spec.health_check_exprs.as_deref().unwrap_or_default()) {
+        Ok(checks) => checks,
+        Err(error) => return run.stopped_for_good(INVALID_CEL, format!("{TERMINAL}: {error}")).await,
+    };
     let times = match inputs::check(&kustomization.spec) {
         Ok(times) => times,
-        Err(error) => {
-            let attempt = run.attempt(Ending::Stalled {
-                reason: UNSUPPORTED,
-                message: error.to_string(),
-            });
-            run.tell(&attempt, true);
-            run.record(attempt).await?;
-            return Ok(Reconciled::badly(Action::await_change()));
-        }
+        Err(error) => return run.stopped_for_good(UNSUPPORTED, error.to_string()).await,
     };
-    match run.stages(&times).await {
+    match run.stages(&times, &checks).await {
         Ok(action) => Ok(Reconciled::well(action)),
         Err(stop) => run.stopped(*stop, &times).await,
     }
@@ -95,10 +101,10 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn stages(&self, times: &Times) -> Result<Action, Box<Stop>> {
+    async fn stages(&self, times: &Times, checks: &HealthChecks) -> Result<Action, Box<Stop>> {
         let (shared, spec) = (&self.context.shared, &self.kustomization.spec);
         let snapshot = self.snapshot().await?;
-        self.dependencies(&snapshot)?;
+        self.dependencies(&snapshot).await?;
         let policies = shared.policies.borrow().clone();
         if !policies.ready {
             return Err(self.stop(
@@ -113,12 +119,13 @@ impl Run<'_> {
             let mut attempt = self.attempt(Ending::Applied).at(&snapshot);
             attempt.health = self.known_health();
             self.record(attempt).await.map_err(|error| self.unrecorded(&error))?;
-            self.wake_dependents();
+            self.wake_dependents(|_| true);
             return Ok(Action::requeue(remaining));
         }
 
         let access = self.access(&snapshot).await?;
-        let rendered = self.unless_stopping(self.render(&snapshot, variables.as_ref())).await?;
+        let rendering = Box::pin(self.unless_stopping(self.render(&snapshot, variables.as_ref())));
+        let rendered = self.telling("Building manifests", &snapshot, times, rendering).await?;
         let digest = digest(&rendered);
         let reads = rendered.reads.clone();
         let (plan, verdict) = self.decide(rendered, &access, &snapshot, &digest, &policies).await?;
@@ -126,22 +133,27 @@ impl Run<'_> {
         if verdict.denied() {
             return Err(self.denied(&verdict, &snapshot, digest));
         }
+        self.unless_held(&plan, &snapshot, &digest)?;
         for warning in verdict.warning_lines() {
             self.event(Severity::Warning, "PolicyWarning", warning, &snapshot);
         }
 
         let (previous, _) = self.previous();
         let owner = drift::owner_of(self.kustomization);
-        let outcome = if access.elsewhere {
-            drift::forget(shared, &owner).await;
-            apply::carry_out(&access.objects, &plan, &previous).await
-        } else {
-            drift::carry_out(shared, &access.objects, &owner, &plan, &previous).await
-        };
+        let carrying_out = Box::pin(async {
+            if access.elsewhere {
+                drift::forget(shared, &owner).await;
+                apply::carry_out(&access.objects, &plan, &previous).await
+            } else {
+                drift::carry_out(shared, &access.objects, &owner, &plan, &previous).await
+            }
+        });
+        let outcome = self.telling("Detecting drift", &snapshot, times, carrying_out).await;
         for one in &outcome.applied {
             shared.metrics.applied(one.done.word(), 1);
         }
         shared.metrics.applied("failed", outcome.failures.len() as u64);
+        self.log_applied(&outcome, &snapshot);
         let changes = outcome.change_log();
         if !changes.is_empty() {
             self.event(Severity::Normal, "Progressing", changes.join("\n"), &snapshot);
@@ -149,7 +161,18 @@ impl Run<'_> {
         if !outcome.failures.is_empty() {
             return Err(self.not_applied(&outcome, &snapshot, digest));
         }
-        let health = self.wait_for_health(&access, &outcome, &snapshot, times).await?;
+        let health = self
+            .wait_for_health(
+                &access,
+                &outcome,
+                &Build {
+                    snapshot: &snapshot,
+                    digest: &digest,
+                },
+                times,
+                checks,
+            )
+            .await?;
 
         let mut attempt = self.attempt(Ending::Applied).at(&snapshot);
         attempt.inventory = Some(outcome.inventory);
@@ -169,34 +192,46 @@ impl Run<'_> {
                 at: Instant::now(),
             }));
         });
-        if first_of_revision || !changes.is_empty() {
+        if (first_of_revision || !changes.is_empty()) && !shared.settings.gates.disable_commit_status_event {
             let took = Duration::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
             let message = format!(
                 "Reconciliation finished in {}, next run in {}",
                 format_duration(took),
                 format_duration(times.interval)
             );
-            self.event(Severity::Normal, "ReconciliationSucceeded", message, &snapshot);
+            self.finished(message, &snapshot);
         }
-        self.wake_dependents();
+        self.wake_dependents(|_| true);
         Ok(Action::requeue(jittered(times.interval)))
     }
 
     /// Stops when a Kustomization that this one depends on is not ready.
-    fn dependencies(&self, snapshot: &Snapshot) -> Result<(), Box<Stop>> {
+    async fn dependencies(&self, snapshot: &Snapshot) -> Result<(), Box<Stop>> {
         let memories = &self.context.memories;
         memories.wait(self.kustomization);
-        let unmet = dependencies::unmet(self.kustomization, &snapshot.revision, |namespace, name| {
-            let found = self.context.store.get(&ObjectRef::new(name).within(namespace))?;
-            let mut newest = found.as_ref().clone();
-            newest.status = self.context.memories.status(&found);
-            Some(Arc::new(newest))
-        });
-        let Some(message) = unmet else {
-            memories.stop_waiting(self.kustomization);
-            return Ok(());
+        let mut found: HashMap<(&str, &str), Arc<Kustomization>> = HashMap::new();
+        for (namespace, wanted) in dependencies::wanted(self.kustomization) {
+            let there = self.dependency(namespace, &wanted.name).await;
+            found.extend(there.map(|one| ((namespace, wanted.name.as_str()), one)));
+        }
+        let settings = &self.context.shared.settings;
+        let additive = settings.gates.additive_cel_dependency_check;
+        let find = |namespace: &str, name: &str| found.get(&(namespace, name)).cloned();
+        let message = match dependencies::unmet(self.kustomization, &snapshot.revision, additive, find) {
+            None => {
+                memories.stop_waiting(self.kustomization);
+                return Ok(());
+            }
+            Some(Unmet::NotReady(message)) => message,
+            Some(Unmet::Invalid(error)) => {
+                let attempt = self.attempt(Ending::Stalled {
+                    reason: INVALID_CEL,
+                    message: format!("{TERMINAL}: {error}"),
+                });
+                return Err(self.stop(attempt, Again::Change));
+            }
         };
-        let wait = self.context.shared.settings.requeue_dependency;
+        let wait = settings.requeue_dependency;
         let message = format!(
             "{message}; checked again when it changes, at the latest in {}",
             format_duration(wait)
@@ -206,6 +241,31 @@ impl Run<'_> {
             message,
         });
         Err(self.stop(attempt, Again::Wait(wait)))
+    }
+
+    /// A Kustomization as it is now. Those that another process looks after are asked for.
+    async fn dependency(&self, namespace: &str, name: &str) -> Option<Arc<Kustomization>> {
+        if let Some(found) = self.context.store.get(&ObjectRef::new(name).within(namespace)) {
+            let mut newest = found.as_ref().clone();
+            newest.status = self.context.memories.status(&found);
+            return Some(Arc::new(newest));
+        }
+        let api: Api<Kustomization> = Api::namespaced(self.context.shared.client.clone(), namespace);
+        match api.get_opt(name).await {
+            Ok(found) => found.map(Arc::new),
+            Err(error) => {
+                tracing::warn!(namespace, name, error = %error, "dependency cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Records that only another spec helps.
+    async fn stopped_for_good(&self, reason: &'static str, message: String) -> Result<Reconciled, RecordError> {
+        let attempt = self.attempt(Ending::Stalled { reason, message });
+        self.tell(&attempt, true);
+        self.record(attempt).await?;
+        Ok(Reconciled::badly(Action::await_change()))
     }
 
     /// Records why a reconciliation ended early and says when to come back.
@@ -227,6 +287,24 @@ impl Run<'_> {
         })
     }
 
+    /// Says in the status what is being done, where that takes so long that somebody may wonder.
+    async fn telling<T>(&self, doing: &str, snapshot: &Snapshot, times: &Times, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(TOLD_AFTER) => {}
+        }
+        let (revision, timeout) = (&snapshot.revision, format_duration(times.timeout));
+        let message = format!("{doing} for revision {revision} with a timeout of {timeout}");
+        let told = self.record(self.attempt(progressing(&message)).at(snapshot));
+        // What comes of the work is recorded in any case.
+        let (done, told) = tokio::join!(work, told);
+        if let Err(error) = told {
+            tracing::debug!(error = %error, "progress not recorded");
+        }
+        done
+    }
+
     /// Lets go of something that writes nothing when the process is told to stop: nobody would see what came of it.
     async fn unless_stopping<T>(&self, work: impl Future<Output = Result<T, Box<Stop>>>) -> Result<T, Box<Stop>> {
         tokio::select! {
@@ -243,6 +321,7 @@ impl Run<'_> {
     pub(super) async fn record(&self, attempt: Attempt) -> Result<(), RecordError> {
         let known = self.context.memories.get(self.kustomization).status;
         let old = known.or_else(|| self.kustomization.status.clone());
+        let applied = attempt.ending == Ending::Applied;
         let new = status::after(&old.clone().unwrap_or_default(), &attempt, Timestamp::now());
         record::status(
             &self.context.shared.client,
@@ -254,7 +333,11 @@ impl Run<'_> {
         .await?;
         self.context
             .memories
-            .with(self.kustomization, |memory| memory.status = Some(new));
+            .with(self.kustomization, |memory| memory.status = Some(new.clone()));
+        // Those who look at more than readiness want to know of every change; success wakes all of them later.
+        if !applied && old.as_ref() != Some(&new) {
+            self.wake_dependents(|dependency| dependency.ready_expr.is_some());
+        }
         Ok(())
     }
 
@@ -293,8 +376,15 @@ impl Run<'_> {
     }
 
     /// Queues those that wait for this Kustomization.
-    fn wake_dependents(&self) {
-        for waiter in self.context.memories.take_waiters(self.kustomization) {
+    fn wake_dependents(&self, which: impl Fn(&Dependency) -> bool) {
+        let own = (self.namespace(), self.kustomization.name_any());
+        let wants = |waiter: &ObjectRef<Kustomization>| {
+            self.context.store.get(waiter).is_some_and(|waiter| {
+                let mut wanted = dependencies::wanted(&waiter);
+                wanted.any(|(namespace, one)| (namespace, &one.name) == (own.0.as_str(), &own.1) && which(one))
+            })
+        };
+        for waiter in self.context.memories.take_waiters(self.kustomization, wants) {
             let name = waiter.name.clone();
             if self.context.kick.try_send(waiter).is_err() {
                 tracing::debug!(name, "not woken, the queue is full; its own timer will");

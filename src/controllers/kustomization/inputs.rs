@@ -1,6 +1,6 @@
 //! What a Kustomization's spec asks for, checked and with its defaults: pure.
 //!
-//! Guarantees: a field that this version does not carry out is named, never ignored.
+//! Guarantees: a value that cannot be used is named, never ignored.
 
 use std::time::Duration;
 
@@ -28,11 +28,6 @@ pub struct Times {
 /// Why a spec is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// It asks for something that is not there yet.
-    #[error(
-        "{0} is not supported by this version of Weir; remove it or let Flux's kustomize-controller reconcile this object"
-    )]
-    Unsupported(&'static str),
     /// A value cannot be used.
     #[error("spec.{field}: {reason}")]
     Invalid {
@@ -46,22 +41,8 @@ pub enum SpecError {
 /// Checks a spec and reads its times.
 ///
 /// # Errors
-/// Names the first field that is not supported or not valid.
+/// Names the first field that is not valid.
 pub fn check(spec: &KustomizationSpec) -> Result<Times, SpecError> {
-    let unsupported = [
-        (some(spec.health_check_exprs.as_ref()), "spec.healthCheckExprs"),
-        (some(spec.ignore.as_ref()), "spec.ignore"),
-        (
-            spec.depends_on
-                .iter()
-                .flatten()
-                .any(|dependency| dependency.ready_expr.is_some()),
-            "spec.dependsOn[].readyExpr",
-        ),
-    ];
-    if let Some((_, field)) = unsupported.into_iter().find(|(asked, _)| *asked) {
-        return Err(SpecError::Unsupported(field));
-    }
     let time = |field, text: &str| {
         parse_duration(text).map_err(|error| SpecError::Invalid {
             field,
@@ -100,9 +81,9 @@ pub fn path(spec: &KustomizationSpec) -> String {
     parts.join("/")
 }
 
-/// What to build for a spec, with the variables that were gathered for it.
+/// What to build for a spec, with the variables that were gathered for it; `strict` refuses those without a value.
 #[must_use]
-pub fn request(spec: &KustomizationSpec, variables: Option<&Variables>) -> RenderRequest {
+pub fn request(spec: &KustomizationSpec, variables: Option<&Variables>, strict: bool) -> RenderRequest {
     let strategy = spec
         .post_build
         .as_ref()
@@ -124,16 +105,12 @@ pub fn request(spec: &KustomizationSpec, variables: Option<&Variables>) -> Rende
             .collect(),
         substitute: variables.map(|variables| Substitution {
             variables: variables.values.clone(),
-            strict: true,
+            strict,
             always: strategy == Some(SubstituteStrategy::Always),
         }),
         decrypt: None,
         keep_encrypted: false,
     }
-}
-
-fn some<T>(list: Option<&Vec<T>>) -> bool {
-    list.is_some_and(|list| !list.is_empty())
 }
 
 #[cfg(test)]
@@ -149,19 +126,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_named() {
+    fn what_cannot_be_used_is_named() {
         let check = |extra: Value, expect: &str| {
             let error = super::check(&spec(&extra)).unwrap_err().to_string();
             assert!(error.starts_with(expect), "{error}");
         };
-        check(
-            json!({"ignore": [{"paths": ["/spec"]}]}),
-            "spec.ignore is not supported",
-        );
-        check(
-            json!({"dependsOn": [{"name": "a", "readyExpr": "true"}]}),
-            "spec.dependsOn[].readyExpr is not",
-        );
         check(json!({"interval": "soon"}), "spec.interval: \"soon\" is not a duration");
     }
 

@@ -103,12 +103,21 @@ impl Memories {
         }
     }
 
-    /// Those that wait for a Kustomization; they say so again if they still have to wait.
+    /// Those that wait for a Kustomization and `want` to hear of this; they say so again if they still have to wait.
     #[must_use]
-    pub fn take_waiters(&self, kustomization: &Kustomization) -> HashSet<ObjectRef<Kustomization>> {
+    pub fn take_waiters(
+        &self,
+        kustomization: &Kustomization,
+        want: impl Fn(&ObjectRef<Kustomization>) -> bool,
+    ) -> HashSet<ObjectRef<Kustomization>> {
         let key = (kustomization.namespace().unwrap_or_default(), kustomization.name_any());
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.remove(&key).unwrap_or_default()
+        let all = waiting.remove(&key).unwrap_or_default();
+        let (taken, left): (HashSet<_>, HashSet<_>) = all.into_iter().partition(want);
+        if !left.is_empty() {
+            waiting.insert(key, left);
+        }
+        taken
     }
 
     /// Whether the last build of a Kustomization would come out otherwise over these files, as far as that is known.

@@ -12,6 +12,7 @@ mod build;
 pub mod dependencies;
 mod flow;
 mod health;
+pub mod held;
 pub mod inputs;
 mod memory;
 pub mod remote;

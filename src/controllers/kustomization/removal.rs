@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::remote::{self, RemoteError};
 use super::{COMPONENT, Context, RecordError, access, inputs, status};
-use crate::api::kustomize::{DeletionPolicy, Kustomization};
+use crate::api::kustomize::{DeletionPolicy, GROUP, Kustomization};
+use crate::api::meta::READY;
 use crate::apply;
 use crate::cluster::events::Severity;
 use crate::controllers::drift;
@@ -109,9 +110,42 @@ async fn remove(kustomization: &Kustomization, context: &Context, inventory: &In
         let lines: Vec<String> = failures.iter().map(ToString::to_string).collect();
         return Err(lines.join("\n"));
     }
+    if deletions.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = deletions.iter().map(|one| format!("{} deleted", one.object)).collect();
+    tell(kustomization, context, Severity::Normal, lines.join("\n"));
     if kustomization.spec.deletion_policy == Some(DeletionPolicy::WaitForTermination) {
         let timeout = inputs::check(&kustomization.spec).map_or(DEFAULT_WAIT, |times| times.timeout);
-        apply::wait_until_gone(objects, &deletions, timeout).await;
+        if !apply::wait_until_gone(objects, &deletions, timeout).await {
+            let message = "failed to wait for resources termination".to_owned();
+            tell(kustomization, context, Severity::Warning, message);
+        }
     }
     Ok(())
+}
+
+/// An event with the reason that the Kustomization has for being as it is, and with its last revision, as Flux has it.
+fn tell(kustomization: &Kustomization, context: &Context, severity: Severity, message: String) {
+    let status = context.memories.status(kustomization).unwrap_or_default();
+    let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
+    let reason = ready.map_or("info", |ready| ready.reason.as_str());
+    let (revision, origin) = (format!("{GROUP}/revision"), format!("{GROUP}/originRevision"));
+    let known = [
+        (&revision, &status.last_applied_revision),
+        (&origin, &status.last_applied_origin_revision),
+    ];
+    let marks: Vec<(&str, &str)> = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.as_str(), value.as_deref()?)))
+        .collect();
+    record::event(
+        &context.shared.events,
+        kustomization,
+        COMPONENT,
+        severity,
+        reason,
+        message,
+        &marks,
+    );
 }

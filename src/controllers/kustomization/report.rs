@@ -1,17 +1,26 @@
 //! How an attempt that did not succeed is told: the status it leaves, the event, and whether it is news.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 
 use super::flow::{APPLY_RETRY, Again, Run, Stop};
+use super::held::{NOD, PRUNE_HELD, held};
 use super::status::{Attempt, Ending};
 use super::{COMPONENT, RecordError, flow};
+use crate::api::kustomize::GROUP;
 use crate::api::meta::{POLICY_DENIED, READY};
 use crate::apply::Outcome;
 use crate::apply::objects::ObjectError;
 use crate::cluster::events::Severity;
 use crate::controllers::record;
+use crate::core::object::ObjectRef;
 use crate::core::snapshot::Snapshot;
 use crate::gate::Verdict;
+use crate::plan::Plan;
+
+/// Reason when a health check was given up for something newer; Flux's.
+const HEALTH_CANCELED: &str = "HealthCheckCanceled";
 
 impl Run<'_> {
     /// A policy refused the change.
@@ -27,6 +36,22 @@ impl Run<'_> {
         attempt.digest = Some(digest);
         attempt.health = self.known_health();
         self.stop(attempt, Again::Change)
+    }
+
+    /// Stops before a change that deletes more than anybody is likely to mean, until somebody nods.
+    pub(super) fn unless_held(&self, plan: &Plan, snapshot: &Snapshot, digest: &str) -> Result<(), Box<Stop>> {
+        let deletions: Vec<ObjectRef> = plan.deletions.iter().map(|one| one.object.clone()).collect();
+        let nod = self.kustomization.annotations().get(NOD).map(String::as_str);
+        let (namespace, name) = (self.namespace(), self.kustomization.name_any());
+        let most = self.context.shared.settings.max_prune;
+        let Some(message) = held(&deletions, most, nod, &snapshot.revision, (&namespace, &name)) else {
+            return Ok(());
+        };
+        let reason = PRUNE_HELD;
+        let mut attempt = self.attempt(Ending::Stalled { reason, message }).at(snapshot);
+        attempt.digest = Some(digest.to_owned());
+        attempt.health = self.known_health();
+        Err(self.stop(attempt, Again::Change))
     }
 
     /// The API server refused something.
@@ -66,6 +91,7 @@ impl Run<'_> {
             return;
         };
         let revision = attempt.revision.clone().unwrap_or_default();
+        let origin = attempt.origin_revision.clone().unwrap_or_default();
         let (name, namespace) = (self.kustomization.name_any(), self.namespace());
         let severity = if failed {
             tracing::error!(
@@ -81,16 +107,72 @@ impl Run<'_> {
             Severity::Normal
         };
         if self.is_news(reason, message) {
-            self.event_at(severity, reason, message.clone(), &revision);
+            let message = match *reason {
+                HEALTH_CANCELED => canceled(message),
+                _ => message.clone(),
+            };
+            self.event_at(
+                severity,
+                reason,
+                message,
+                [("revision", revision.as_str()), ("originRevision", origin.as_str())],
+            );
         }
     }
 
     /// Records an event about what is being done with a snapshot.
     pub(super) fn event(&self, severity: Severity, reason: &str, message: String, snapshot: &Snapshot) {
-        self.event_at(severity, reason, message, &snapshot.revision);
+        let origin = snapshot.origin_revision.as_deref().unwrap_or_default();
+        let marks = [("revision", snapshot.revision.as_str()), ("originRevision", origin)];
+        self.event_at(severity, reason, message, marks);
     }
 
-    fn event_at(&self, severity: Severity, reason: &str, message: String, revision: &str) {
+    /// Records that all went well; by the mark, those who write the status of commits know that it is for them.
+    pub(super) fn finished(&self, message: String, snapshot: &Snapshot) {
+        let origin = snapshot.origin_revision.as_deref().unwrap_or_default();
+        let marks = [
+            ("revision", snapshot.revision.as_str()),
+            ("originRevision", origin),
+            ("commit_status", "update"),
+        ];
+        self.event_at(Severity::Normal, "ReconciliationSucceeded", message, marks);
+    }
+
+    /// Says in the log what was done with each object.
+    pub(super) fn log_applied(&self, outcome: &Outcome, snapshot: &Snapshot) {
+        if outcome.applied.is_empty() {
+            return;
+        }
+        let done = outcome
+            .applied
+            .iter()
+            .map(|one| (one.object.to_string(), one.done.word()));
+        let output = if self.context.shared.settings.gates.group_change_log {
+            let mut grouped: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+            for (object, word) in done {
+                grouped.entry(word).or_default().push(object);
+            }
+            serde_json::to_string(&grouped)
+        } else {
+            serde_json::to_string(&done.collect::<BTreeMap<_, _>>())
+        };
+        tracing::info!(
+            controller = "kustomization", controllerKind = "Kustomization", name = %self.kustomization.name_any(),
+            namespace = %self.namespace(), revision = %snapshot.revision, output = output.unwrap_or_default(),
+            "server-side apply completed"
+        );
+    }
+
+    fn event_at<'a>(
+        &self,
+        severity: Severity,
+        reason: &str,
+        message: String,
+        marks: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) {
+        let known = marks.into_iter().filter(|(_, value)| !value.is_empty());
+        let marks: Vec<(String, &str)> = known.map(|(key, value)| (format!("{GROUP}/{key}"), value)).collect();
+        let marks: Vec<(&str, &str)> = marks.iter().map(|(key, value)| (key.as_str(), *value)).collect();
         record::event(
             &self.context.shared.events,
             self.kustomization.as_ref(),
@@ -98,7 +180,7 @@ impl Run<'_> {
             severity,
             reason,
             message,
-            &[("kustomize.toolkit.fluxcd.io/revision", revision)],
+            &marks,
         );
     }
 
@@ -109,4 +191,10 @@ impl Run<'_> {
             .and_then(|status| status.conditions.iter().find(|one| one.type_ == READY));
         ready.is_none_or(|ready| ready.reason != reason || ready.message != message)
     }
+}
+
+/// What Flux's event says where its condition is shorter.
+fn canceled(message: &str) -> String {
+    let rest = message.strip_prefix("New reconciliation").unwrap_or(message);
+    format!("Health checks canceled due to new reconciliation{rest}")
 }

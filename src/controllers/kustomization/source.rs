@@ -5,6 +5,7 @@ use kube::Api;
 use super::flow::{Again, Run, Stop, progressing};
 use super::source_of;
 use super::status::Ending;
+use crate::api::kustomize::SourceKind;
 use crate::api::source::GitRepository;
 use crate::cluster::client::explain;
 use crate::controllers::foreign::Missing;
@@ -17,15 +18,11 @@ impl Run<'_> {
     pub(super) async fn snapshot(&self) -> Result<Snapshot, Box<Stop>> {
         let (shared, key) = (&self.context.shared, source_of(self.kustomization));
         if shared.settings.no_cross_namespace_refs && key.namespace != self.namespace() {
-            let message = format!(
-                "can't access '{}/{}/{}', cross-namespace references have been blocked",
-                key.kind, key.namespace, key.name
-            );
-            let attempt = self.attempt(Ending::Stalled {
-                reason: "AccessDenied",
-                message,
-            });
-            return Err(self.stop(attempt, Again::Change));
+            return Err(self.no_access(&key, "cross-namespace references have been blocked"));
+        }
+        let external = SourceKind::ExternalArtifact.as_str();
+        if key.kind == external && !shared.settings.gates.external_artifact {
+            return Err(self.no_access(&key, "ExternalArtifact feature gate is disabled"));
         }
         if shared.foreign.answers_for(key.kind) {
             let brought = shared.foreign.bring(&key).await;
@@ -45,6 +42,15 @@ impl Run<'_> {
             Ok(None) => Err(self.not_there(&key)),
             Err(error) => Err(self.no_source(explain(&error))),
         }
+    }
+
+    fn no_access(&self, key: &SourceKey, why: &str) -> Box<Stop> {
+        let message = format!("can't access '{}/{}/{}', {why}", key.kind, key.namespace, key.name);
+        let attempt = self.attempt(Ending::Stalled {
+            reason: "AccessDenied",
+            message,
+        });
+        self.stop(attempt, Again::Change)
     }
 
     fn not_there(&self, key: &SourceKey) -> Box<Stop> {

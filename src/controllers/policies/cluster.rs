@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Seen;
 use crate::api::gatekeeper::{CONSTRAINTS_GROUP, CONSTRAINTS_VERSION, TEMPLATES_GROUP};
-use crate::apply::health;
+use crate::apply::health::{self, Patience, Wanted};
 use crate::apply::objects::Objects;
 use crate::cluster::client::is_code;
 use crate::cluster::discovery::DiscoveryError;
@@ -175,7 +175,8 @@ async fn make_crd(
     )
     .await
     .map_err(|error| crate::cluster::client::explain(&error))?;
-    health::wait(objects, &[(gvk, reference)], ESTABLISH, std::future::pending())
+    let (wanted, patience) = (Wanted::new(gvk, reference), Patience::of(ESTABLISH));
+    health::wait(objects, vec![wanted], patience, std::future::pending())
         .await
         .map_err(|error| error.to_string())?;
     objects.discovery().invalidate().await;

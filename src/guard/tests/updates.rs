@@ -377,3 +377,33 @@ fn fields_that_cannot_be_read_are_not_taken_for_free() {
     let verdict = decide(&update(&old, |_| {}), Some(&owner()), &identities());
     assert!(matches!(verdict, Verdict::Deny(denial) if denial.cause == Cause::Unreadable));
 }
+
+#[test]
+fn what_spec_ignore_leaves_to_others_may_be_changed() {
+    let owner = Owner {
+        ignored: vec![
+            "/spec/replicas".to_owned(),
+            "/metadata/labels/app.kubernetes.io~1name".to_owned(),
+        ],
+        ..owner()
+    };
+    let free = update(&deployment(), |o| {
+        o["spec"]["replicas"] = json!(9);
+        o["metadata"]["labels"]["app.kubernetes.io/name"] = json!("other");
+        // So does the API server show it.
+        let entry = o.pointer_mut("/metadata/managedFields/0/fieldsV1/f:spec").unwrap();
+        entry.as_object_mut().unwrap().remove("f:replicas");
+    });
+    let Verdict::Allow { reason, .. } = decide(&free, Some(&owner), &identities()) else {
+        panic!("an ignored field is refused");
+    };
+    assert_eq!(reason, Reason::Undeclared);
+    let both = update(&deployment(), |o| {
+        o["spec"]["replicas"] = json!(9);
+        container(o)["image"] = json!("registry.example.com/web:evil");
+    });
+    let Verdict::Deny(denial) = decide(&both, Some(&owner), &identities()) else {
+        panic!("what is not ignored passes");
+    };
+    assert_eq!(denial.fields, [IMAGE]);
+}

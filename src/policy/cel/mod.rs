@@ -4,17 +4,11 @@
 //! the variables in their order, and says which validations do not hold.
 //!
 //! Guarantees: an expression names only variables and functions that exist, or it does not load; an evaluation ends within
-//! its deadline (every step of every loop looks at it, see `check`); an error denies unless the template says
+//! its deadline (every step of every loop looks at it, see `crate::cel`); an error denies unless the template says
 //! `failurePolicy: Ignore`; a variable that cannot be computed matters only where it is used.
 
-mod check;
-mod values;
-
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
-use kube_cel::KubeCelExt;
-use kube_cel::cel::extractors::This;
 use kube_cel::cel::parser::Expression;
 use kube_cel::cel::{Context, ExecutionError, Value};
 use serde_json::{Value as Json, json};
@@ -23,8 +17,7 @@ use super::rego::program::Deadline;
 use super::rego::{EngineError, fenced};
 use super::review::Review;
 use super::source::Problem;
-use check::{ALIVE, END, Names};
-use values::{from_json, without_objects};
+use crate::cel::{END, FUNCTIONS, Names, from_json, parse as checked, variable as named, without_fields};
 
 /// The engine's name in a template.
 pub(crate) const ENGINE: &str = "K8sNativeValidation";
@@ -38,6 +31,8 @@ const GIVEN: [&str; 6] = [
     "params",
     "authorizer",
 ];
+/// Parts of a request that have variables of their own.
+const OBJECTS: [&str; 3] = ["object", "oldObject", "namespaceObject"];
 /// What `variables` holds before the template adds to it.
 const GIVEN_VARIABLES: [&str; 2] = ["anyObject", "params"];
 
@@ -60,29 +55,12 @@ struct Validation {
 /// What a validation that does not hold says, or why it could not be asked.
 pub(crate) type Violation = Result<String, String>;
 
-/// Functions of CEL and of Kubernetes, and the one by which loops look at the clock.
-static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
-    let mut context = Context::default().with_all();
-    context.add_function(ALIVE, |end: i64| -> Result<bool, ExecutionError> {
-        if Deadline::passed(end) {
-            Err(ExecutionError::function_error("evaluation", "the time is up"))
-        } else {
-            Ok(true)
-        }
-    });
-    // For type checkers, of which there is none here.
-    context.add_function("dyn", |This(value): This<Value>| -> Result<Value, ExecutionError> {
-        Ok(value)
-    });
-    context
-});
-
 impl Program {
     /// Reads the `source` of a template's code.
     pub(crate) fn compile(origin: &str, source: &Json) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut names = Names::new(&GIVEN, &GIVEN_VARIABLES);
-        let mut parse = |place: String, text: &str, names: &Names| match check::parse(text, names, &FUNCTIONS) {
+        let mut parse = |place: String, text: &str, names: &Names| match checked(text, names, &FUNCTIONS) {
             Ok(expression) => Some(expression),
             Err(message) => {
                 problems.push(Problem::new(origin, format!("{place}: {message}")));
@@ -161,12 +139,12 @@ impl Program {
         let object = review.object().map_or(Value::Null, from_json);
         context.add_variable_from_value("object", object.clone());
         context.add_variable_from_value("oldObject", review.old_object().map_or(Value::Null, from_json));
-        context.add_variable_from_value("request", without_objects(review.request()));
+        context.add_variable_from_value("request", without_fields(review.request(), &OBJECTS));
         let namespace = review.namespace_object().map_or(Value::Null, from_json);
         context.add_variable_from_value("namespaceObject", namespace);
         context.add_variable_from_value("params", from_json(&json!({"spec": {"parameters": parameters}})));
-        context.add_variable_from_value(check::variable("anyObject"), object);
-        context.add_variable_from_value(check::variable("params"), from_json(parameters));
+        context.add_variable_from_value(named("anyObject"), object);
+        context.add_variable_from_value(named("params"), from_json(parameters));
         context.add_variable_from_value(END, deadline.end_nanos());
         let mut unknown = HashMap::new();
         for (name, condition) in &self.conditions {
@@ -179,10 +157,10 @@ impl Program {
         }
         for (name, variable) in &self.variables {
             match context.resolve(variable) {
-                Ok(value) => context.add_variable_from_value(check::variable(name), value),
+                Ok(value) => context.add_variable_from_value(named(name), value),
                 Err(error) => {
                     let why = format!("variable {name:?}: {}", told(&error, &unknown));
-                    unknown.insert(check::variable(name), why);
+                    unknown.insert(named(name), why);
                 }
             }
         }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::admission::desk::Door;
 use crate::admission::review::{AdmissionRequest, Answer, Operation};
+use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::{Kustomization, OWNER_NAME, OWNER_NAMESPACE};
 use crate::api::source::GitRepository;
 use crate::controllers::{Shared, drift, freeze, guard_mode, kustomization};
@@ -181,8 +182,25 @@ impl Guard {
             revision,
             file: self.shared.book.with(object, |memory| memory.place.clone()).flatten(),
             applied: self.applied(object, labelled),
+            ignored: self.ignored(&kustomization, object, labelled),
         };
         Some((owner, kustomization))
+    }
+
+    /// The fields that `spec.ignore` leaves to others: as they were when the object was applied, else as its labels say now.
+    fn ignored(&self, kustomization: &Kustomization, object: &ObjectRef, stored: &Value) -> Vec<String> {
+        let Some(rules) = kustomization.spec.ignore.as_ref().filter(|rules| !rules.is_empty()) else {
+            return Vec::new();
+        };
+        let known = self.shared.book.with(object, |memory| memory.ignored.clone());
+        known.unwrap_or_else(|| {
+            let (rules, stored) = (IgnoreRules::compile(rules), Object::new(stored.clone()));
+            rules
+                .ok()
+                .zip(stored.ok())
+                .map(|(rules, stored)| rules.pointers(&stored))
+                .unwrap_or_default()
+        })
     }
 
     /// The fields that were applied last, in the terms of the version that the request speaks.

@@ -18,36 +18,45 @@ const MAX_DEPTH: u16 = 48;
 /// A function that fails when the time is up; no expression can name it itself.
 pub(super) const ALIVE: &str = "@alive";
 /// The variable that holds the end of the time.
-pub(super) const END: &str = "@end";
+pub(crate) const END: &str = "@end";
 
 /// What expressions may name.
-pub(super) struct Names {
-    given: HashSet<String>,
+pub(crate) struct Names {
+    /// Everything when there is none.
+    given: Option<HashSet<String>>,
     variables: HashSet<String>,
 }
 
 impl Names {
-    pub(super) fn new(given: &[&str], variables: &[&str]) -> Self {
+    pub(crate) fn new(given: &[&str], variables: &[&str]) -> Self {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Self {
-            given: owned(given),
+            given: Some(owned(given)),
             variables: owned(variables),
         }
     }
 
+    /// Whatever it likes: what is there shows when it is asked.
+    pub(crate) fn any() -> Self {
+        Self {
+            given: None,
+            variables: HashSet::new(),
+        }
+    }
+
     /// From here on there is another variable.
-    pub(super) fn add(&mut self, variable: &str) {
+    pub(crate) fn add(&mut self, variable: &str) {
         self.variables.insert(variable.to_owned());
     }
 }
 
 /// What `variables.name` is called within.
-pub(super) fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     format!("variables.{name}")
 }
 
 /// Parses and checks one expression.
-pub(super) fn parse(text: &str, names: &Names, functions: &Context<'_>) -> Result<Expression, String> {
+pub(crate) fn parse(text: &str, names: &Names, functions: &Context<'_>) -> Result<Expression, String> {
     if text.trim().is_empty() {
         return Err("is missing".to_owned());
     }
@@ -59,6 +68,7 @@ pub(super) fn parse(text: &str, names: &Names, functions: &Context<'_>) -> Resul
     }
     let mut expression = Parser::new()
         .max_recursion_depth(MAX_DEPTH)
+        .enable_optional_syntax(true)
         .parse(text)
         .map_err(|errors| syntax(&errors))?;
     let mut walk = Walk {
@@ -98,6 +108,7 @@ impl Walk<'_> {
             Expr::Select(select) => {
                 if let Expr::Ident(name) = &select.operand.expr
                     && name == "variables"
+                    && self.names.given.is_some()
                     && !self.bound.contains(name)
                 {
                     if !self.names.variables.contains(&select.field) {
@@ -112,6 +123,11 @@ impl Walk<'_> {
                     return Ok(());
                 }
                 self.expression(&mut select.operand)?;
+                if !select.test && is_optional(&select.operand) {
+                    let operand = std::mem::take(&mut *select.operand);
+                    let index = optional_index(id, operand, &select.field);
+                    expression.expr = index;
+                }
             }
             Expr::List(list) => {
                 for element in &mut list.elements {
@@ -149,7 +165,8 @@ impl Walk<'_> {
     }
 
     fn known(&self, name: &str) -> Result<(), String> {
-        let known = self.bound.iter().any(|bound| bound == name) || self.names.given.contains(name);
+        let known = self.bound.iter().any(|bound| bound == name)
+            || self.names.given.as_ref().is_none_or(|given| given.contains(name));
         let types = [
             "bool",
             "bytes",
@@ -186,6 +203,10 @@ impl Walk<'_> {
         for argument in &mut call.args {
             self.expression(argument)?;
         }
+        // The evaluator takes a field that is missing for an error in `a.?b`, but not in `a[?'b']`, which is the same.
+        if call.func_name == operators::OPT_SELECT {
+            operators::OPT_INDEX.clone_into(&mut call.func_name);
+        }
         Ok(())
     }
 
@@ -199,6 +220,21 @@ impl Walk<'_> {
         let answer = self.functions.resolve(&IdedExpr { id: 0, expr: call });
         !matches!(answer, Err(ExecutionError::UndeclaredReference(_)))
     }
+}
+
+/// Whether a value may be absent; selecting from it then gives what may be absent again.
+fn is_optional(expression: &IdedExpr) -> bool {
+    matches!(&expression.expr, Expr::Call(call) if call.func_name == operators::OPT_INDEX)
+}
+
+/// `operand[?'field']`.
+fn optional_index(id: u64, operand: IdedExpr, field: &str) -> Expr {
+    let field = Expr::Literal(LiteralValue::String(field.into()));
+    Expr::Call(CallExpr {
+        func_name: operators::OPT_INDEX.to_owned(),
+        target: None,
+        args: vec![operand, IdedExpr { id, expr: field }],
+    })
 }
 
 /// `@alive(@end) ? condition : false`. Not `&&`, which may swallow the error of one side.

@@ -6,7 +6,7 @@ use kube_cel::cel::Value;
 use serde_json::Value as Json;
 
 /// Converts a value.
-pub(super) fn from_json(json: &Json) -> Value {
+pub(crate) fn from_json(json: &Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(value) => Value::Bool(*value),
@@ -21,10 +21,10 @@ pub(super) fn from_json(json: &Json) -> Value {
     }
 }
 
-/// A request without the objects, which have variables of their own.
-pub(super) fn without_objects(request: &Json) -> Value {
-    let fields = request.as_object().into_iter().flatten();
-    map(fields.filter(|(name, _)| !["object", "oldObject", "namespaceObject"].contains(&name.as_str())))
+/// An object without some of its fields, which have variables of their own.
+pub(crate) fn without_fields(object: &Json, without: &[&str]) -> Value {
+    let fields = object.as_object().into_iter().flatten();
+    map(fields.filter(|(name, _)| !without.contains(&name.as_str())))
 }
 
 fn map<'a>(fields: impl Iterator<Item = (&'a String, &'a Json)>) -> Value {

@@ -1,0 +1,180 @@
+//! CEL behind a fence, for whoever has expressions to ask: templates of policies, `healthCheckExprs`, `readyExpr`.
+//!
+//! Flow: [`Names`] says what an expression may name; [`Expression::compile`] parses and checks it; [`Expression::is_true`]
+//! asks it with values for the names.
+//!
+//! Guarantees: text and nesting are bounded before anything is parsed; an evaluation ends within its budget (every turn of
+//! every loop looks at the clock, see `check`); whatever the evaluator does, an error or a panic, comes back as words.
+//! Unlike for Flux's evaluator, a whole number and a fraction are never equal (`2 == 2.0` is false).
+
+mod check;
+pub mod health;
+mod output;
+pub mod ready;
+mod values;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use kube_cel::KubeCelExt;
+use kube_cel::cel::extractors::This;
+use kube_cel::cel::{Context, ExecutionError, Value, parser};
+use regorus::utils::limits::monotonic_now;
+use serde_json::Value as Json;
+
+use check::ALIVE;
+pub(crate) use check::{END, Names, parse, variable};
+pub(crate) use values::{from_json, without_fields};
+
+/// Longest time for one expression. It looks at one object, which takes microseconds; a loop within loops over a large one
+/// may take milliseconds.
+const BUDGET: Duration = Duration::from_millis(200);
+
+/// Functions of CEL and of Kubernetes, and the one by which loops look at the clock.
+pub(crate) static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
+    let mut context = Context::default().with_all();
+    context.add_function(ALIVE, |end: i64| -> Result<bool, ExecutionError> {
+        if is_over(end) {
+            Err(ExecutionError::function_error("evaluation", "the time is up"))
+        } else {
+            Ok(true)
+        }
+    });
+    // For type checkers, of which there is none here.
+    context.add_function("dyn", |This(value): This<Value>| -> Result<Value, ExecutionError> {
+        Ok(value)
+    });
+    context
+});
+
+/// An expression that was checked.
+#[derive(Debug, Clone)]
+pub struct Expression {
+    text: String,
+    parsed: parser::Expression,
+}
+
+impl Expression {
+    /// Parses and checks an expression.
+    ///
+    /// # Errors
+    /// Quotes the expression and says what is wrong with it.
+    pub(crate) fn compile(text: &str, names: &Names) -> Result<Self, String> {
+        let refused = |why: String| format!("failed to parse the CEL expression '{text}': {why}");
+        let parsed = quietly(|| parse(text, names, &FUNCTIONS)).unwrap_or_else(|| Err("the parser gave up".to_owned()));
+        Ok(Self {
+            text: text.to_owned(),
+            parsed: parsed.map_err(refused)?,
+        })
+    }
+
+    /// Asks it.
+    ///
+    /// # Errors
+    /// Quotes the expression and says why it gives neither yes nor no.
+    pub(crate) fn is_true<'a>(&self, values: impl IntoIterator<Item = (&'a str, &'a Json)>) -> Result<bool, String> {
+        let failed = |why: &str| Err(format!("failed to evaluate the CEL expression '{}': {why}", self.text));
+        let end = monotonic_now().map_or(i64::MAX, |now| nanos(now.saturating_add(BUDGET)));
+        let mut context = FUNCTIONS.new_inner_scope();
+        for (name, value) in values {
+            context.add_variable_from_value(name, from_json(value));
+        }
+        context.add_variable_from_value(END, end);
+        let answer = quietly(|| context.resolve(&self.parsed));
+        // An error may be swallowed by the other side of an `||`; the clock is not.
+        if is_over(end) {
+            return failed(&format!("it did not end within {} ms", BUDGET.as_millis()));
+        }
+        match answer {
+            Some(Ok(Value::Bool(answer))) => Ok(answer),
+            Some(Ok(_)) => failed("the result is not a boolean"),
+            Some(Err(error)) => failed(&error.to_string()),
+            None => failed("the evaluator failed in itself"),
+        }
+    }
+}
+
+/// Whether a time, in nanoseconds of the policy engine's clock, is over: the rooms that only decide have no clock of their own.
+fn is_over(end: i64) -> bool {
+    monotonic_now().is_some_and(|now| nanos(now) >= end)
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// `None` when the library panics. It works on copies, so nothing half-done is seen again.
+fn quietly<T>(run: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ask(text: &str, object: &Json) -> Result<bool, String> {
+        Expression::compile(text, &Names::any()).and_then(|expression| {
+            let fields = object.as_object().into_iter().flatten();
+            expression.is_true(fields.map(|(name, value)| (name.as_str(), value)))
+        })
+    }
+
+    #[test]
+    fn an_expression_is_yes_or_no_or_says_why_it_is_neither() {
+        let object = json!({"status": {"ready": true, "replicas": 2, "share": 0.5, "phase": "Up", "labels": {"a": "b"},
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+        let check = |text: &str, expect: Result<bool, &str>| {
+            let quoted = |why: &str| format!("failed to evaluate the CEL expression '{text}': {why}");
+            assert_eq!(ask(text, &object), expect.map_err(quoted), "{text}");
+        };
+        check("status.ready", Ok(true));
+        check(
+            "status.conditions.exists(c, c.type == 'Ready' && c.status == 'True')",
+            Ok(true),
+        );
+        check(
+            "status.conditions.filter(c, c.type == 'Odd').all(c, c.status == 'True')",
+            Ok(true),
+        );
+        check(
+            "status.replicas == 2 && status.share < 1.0 && status.replicas > 1",
+            Ok(true),
+        );
+        check("has(status.ready) && !has(status.other)", Ok(true));
+        check("status.?ready.orValue(false)", Ok(true));
+        check("status.?other.orValue('none') == 'none'", Ok(true));
+        check(
+            "status.?labels.a.orValue('x') == 'b' && status.?other.deep.orValue('x') == 'x'",
+            Ok(true),
+        );
+        check("status[?'other'].hasValue()", Ok(false));
+        check("status.phase.lowerAscii() == 'up'", Ok(true));
+        check("sets.contains([1, 2], [2])", Ok(true));
+        check("status.missing", Err("No such key: missing"));
+        check("spec.missing", Err("Undeclared reference to 'spec'"));
+        check("status.replicas", Err("the result is not a boolean"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_quoted() {
+        let error = ask("status.", &json!({})).unwrap_err();
+        assert!(
+            error.starts_with("failed to parse the CEL expression 'status.': line 1, column "),
+            "{error}"
+        );
+        assert_eq!(
+            ask("fetch(status)", &json!({})).unwrap_err(),
+            "failed to parse the CEL expression 'fetch(status)': there is no function \"fetch\""
+        );
+    }
+
+    #[test]
+    fn a_loop_within_loops_ends() {
+        let items: Vec<u32> = (0..300).collect();
+        let text = "items.all(a, items.all(b, items.all(c, items.all(d, a + b + c + d >= 0)))) || true";
+        let error = ask(text, &json!({"items": items})).unwrap_err();
+        assert!(error.ends_with("it did not end within 200 ms"), "{error}");
+    }
+}
