@@ -86,3 +86,25 @@ async fn a_kustomization_does_what_its_service_account_may_and_no_more() {
     world.event(KUSTOMIZATION, "mine", wanted).await;
     assert!(world.get(CONFIG_MAP, "last").await.is_some());
 }
+
+#[tokio::test]
+async fn a_weir_of_one_namespace_leaves_all_others_alone() {
+    let Some(setup) = Setup::new("alone").await else {
+        return;
+    };
+    let world = setup.with_arguments(&["--watch-all-namespaces=false"]).start().await;
+    let commit = world.commit(&[("settings.yaml", &config_map("settings", "one"))]);
+    // The same objects, with the label that this Weir looks for, in a namespace beside its own.
+    let (own, beside) = (world.namespace.clone(), format!("{}-beside", world.namespace));
+    world.cluster.namespace(&beside).await;
+    let metadata = json!({"name": "app", "namespace": beside, "labels": {"weir.test/world": own}});
+    let spec = json!({"interval": "10m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "app"}});
+    let api = "kustomize.toolkit.fluxcd.io/v1";
+    let other = json!({"apiVersion": api, "kind": "Kustomization", "metadata": metadata, "spec": spec});
+    world.cluster.apply(&beside, other).await;
+    world.source(json!({})).await;
+    world.kustomization("app", json!({})).await;
+    world.ready("app", &commit).await;
+    let other = world.cluster.get(KUSTOMIZATION, &beside, "app").await.unwrap();
+    assert!(other["metadata"]["finalizers"].is_null(), "{other}");
+}
