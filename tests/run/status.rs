@@ -62,7 +62,7 @@ async fn history_counts_builds_by_their_outcome_and_events_name_the_revision() {
     world.not_ready("app", "BuildFailed").await;
     let third = world.commit(&[(
         "settings.yaml",
-        &config_map("settings", "one").replace("data:", "data: {a: [1]}\nold:"),
+        &config_map("settings", "one").replace("\ndata:", "\ndata: {a: [1]}\nold:"),
     )]);
     let (object, _) = world.not_ready("app", "ReconciliationFailed").await;
     let status = &object["status"];
@@ -190,7 +190,7 @@ async fn all_that_is_wrong_with_a_change_is_told_at_once() {
     world.source(json!({})).await;
     world.kustomization("app", json!({})).await;
     world.ready("app", &good).await;
-    let bad = |name: &str| config_map(name, "x").replace("data:", "data: {a: [1]}\nold:");
+    let bad = |name: &str| config_map(name, "x").replace("\ndata:", "\ndata: {a: [1]}\nold:");
     world.commit(&[
         ("good.yaml", &config_map("good", "two")),
         ("first.yaml", &bad("first")),
