@@ -116,8 +116,12 @@ async fn a_rewritten_history_is_told_and_followed() {
     world.kustomization("app", json!({})).await;
     world.ready("app", &lost).await;
 
-    world.repo.git(&["reset", "--quiet", "--hard", "HEAD~1"]);
-    let now = world.commit(&[("settings.yaml", &config_map("settings", "three"))]);
+    // In one step, or a look in between would find the history rewritten to the first commit, and then continued.
+    std::fs::write(world.repo.path().join("settings.yaml"), config_map("settings", "three")).unwrap();
+    world
+        .repo
+        .git(&["commit", "--quiet", "--all", "--amend", "--message", "Another change"]);
+    let now = world.repo.git(&["rev-parse", "HEAD"]);
     world.ready("app", &now).await;
     assert_eq!(world.data("settings").await["value"], "three");
     let message = world
