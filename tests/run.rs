@@ -29,8 +29,14 @@ mod expressions;
 mod flags;
 #[path = "run/foreign.rs"]
 mod foreign;
+#[path = "run/generator.rs"]
+mod generator;
 #[path = "support/git_server.rs"]
 mod git_server;
+#[path = "support/github.rs"]
+mod github;
+#[path = "run/github_app.rs"]
+mod github_app;
 #[path = "run/guard.rs"]
 mod guard;
 #[path = "run/health.rs"]

@@ -27,6 +27,10 @@ mod fetching;
 mod files;
 #[path = "support/git_server.rs"]
 mod git_server;
+#[path = "support/github.rs"]
+mod github;
+#[path = "source/github_app.rs"]
+mod github_app;
 #[path = "support/proxy.rs"]
 mod proxy;
 #[path = "source/shapes.rs"]

@@ -13,7 +13,7 @@ weir_cluster_tools=(etcd kube-apiserver kube-controller-manager kube-scheduler k
 weir_cargo_deny_version=0.20.2
 
 # All that tool_path knows.
-weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer renderer-sops opa-eval gatekeeper sops age-keygen cargo-deny)
+weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer renderer-sops opa-eval gatekeeper sops age-keygen flux cargo-deny)
 
 # tool_path NAME: prints the path of a tool that runs, building it first when it must.
 tool_path() {
@@ -27,18 +27,19 @@ tool_path() {
     build_cargo "$name" "$tool_version"
     return
   fi
-  build_go "$name" "$tool_version" "$tool_dir" "$tool_package" "$tool_ldflags" "$tool_tags"
+  build_go "$name" "$tool_version" "$tool_dir" "$tool_package" "$tool_ldflags" "$tool_tags" "$tool_copy"
 }
 
-# build_go NAME VERSION DIR PACKAGE [LDFLAGS [TAGS]]: prints the path of NAME, built from PACKAGE in the module at DIR.
-# It is kept under a hash of everything that goes into it: flags, platform, and the files of DIR.
+# build_go NAME VERSION DIR PACKAGE [LDFLAGS [TAGS [COPY]]]: prints the path of NAME, built from PACKAGE in the module at DIR.
+# It is kept under a hash of everything that goes into it: flags, platform, and the files of DIR. COPY is the module that
+# has PACKAGE and must be built as the main one, and a file to make in it first, as in `module:path`.
 build_go() {
-  local name="$1" version="$2" dir="$3" package="$4" ldflags="-s -w ${5:-}" tags="${6:-}" key home
-  key="$({ printf '%s\n' "$package" "$ldflags" "$tags" "$(uname -sm)"; hash_files "$dir"; } | sha256sum | cut -c 1-12)"
+  local name="$1" version="$2" dir="$3" package="$4" ldflags="-s -w ${5:-}" tags="${6:-}" copy="${7:-}" key home
+  key="$({ printf '%s\n' "$package" "$ldflags" "$tags" ${copy:+"$copy"} "$(uname -sm)"; hash_files "$dir"; } | sha256sum | cut -c 1-12)"
   home="$weir_cache/bin/$name-$version-$key"
   [[ -x "$home/$name" ]] ||
     with_lock "$weir_cache/locks/$name-$version-$key" "waiting for another run that builds $name…" \
-      build_go_locked "$name" "$version" "$dir" "$package" "$ldflags" "$tags" "$home" || exit 1
+      build_go_locked "$name" "$version" "$dir" "$package" "$ldflags" "$tags" "$home" "$copy" || exit 1
   printf '%s\n' "$home/$name"
 }
 
@@ -66,10 +67,10 @@ cargo_install() {
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked --root "$2" "$1" 9>&-
 }
 
-# tool_spec NAME: sets tool_dir (empty for a crate), tool_package, tool_version, tool_ldflags, tool_tags and tool_probe; false if unknown.
+# tool_spec NAME: sets tool_dir (empty for a crate), tool_package, tool_version, tool_ldflags, tool_tags, tool_copy and tool_probe; false if unknown.
 tool_spec() {
   local tools="$weir_hack/tools" module
-  tool_ldflags='' tool_tags='' tool_probe=--version
+  tool_ldflags='' tool_tags='' tool_copy='' tool_probe=--version
   case "$1" in
   kube-apiserver | kube-controller-manager | kube-scheduler | kubectl)
     tool_dir="$tools/kubernetes" module=k8s.io/kubernetes tool_package="k8s.io/kubernetes/cmd/$1"
@@ -98,6 +99,12 @@ tool_spec() {
     ;;
   gatekeeper)
     tool_dir="$tools/gatekeeper" module=github.com/open-policy-agent/gatekeeper/v3 tool_package=$module tool_probe=''
+    ;;
+  flux)
+    # It embeds manifests that only its release has; none of the commands that are tested reads them. Without a version it
+    # takes itself for a development build, and asks nobody for a newer one.
+    tool_dir="$tools/flux" module=github.com/fluxcd/flux2/v2 tool_package=./cmd/flux tool_probe='version --client'
+    tool_copy="$module:cmd/flux/manifests/none.yaml"
     ;;
   gitserver)
     tool_dir="$weir_hack/gitserver" tool_package=. tool_version=dev tool_probe=''
@@ -142,16 +149,32 @@ hash_files() {
 }
 
 build_go_locked() {
-  local name="$1" version="$2" dir="$3" package="$4" ldflags="$5" tags="$6" home="$7" aside
+  local name="$1" version="$2" dir="$3" package="$4" ldflags="$5" tags="$6" home="$7" copy="$8" aside source=''
   [[ ! -x "$home/$name" ]] || return 0
   need_go
   mkdir -p "$home" || die "$home cannot be created"
   aside="$home/.$name.$$"
+  if [[ -n "$copy" ]]; then
+    source="$home/.source.$$"
+    slow "fetching the source of $name $version" copy_module "$dir" "$copy" "$source" ||
+      die "$name $version could not be fetched from $(go env GOPROXY), see the lines above"
+    dir="$source"
+  fi
   if ! slow "building $name $version, once" go_build "$dir" "$aside" "$package" "$ldflags" "$tags"; then
-    rm -f "$aside"
+    rm -rf "$aside" "$source"
     die "$name $version could not be built; its modules come from $(go env GOPROXY), see the lines above"
   fi
   mv "$aside" "$home/$name" || die "$home cannot be written"
+  [[ -z "$source" ]] || rm -rf "$source"
+}
+
+# copy_module DIR MODULE:FILE TO: the source of a module that DIR requires, checked against DIR's go.sum, with an empty FILE in it.
+copy_module() {
+  local dir="$1" module="${2%%:*}" file="${2#*:}" to="$3" from
+  from="$(cd "$dir" && export GOFLAGS= GOWORK=off GOTOOLCHAIN=local && go mod download "$module" &&
+    go list -m -f '{{.Dir}}' "$module")" || return
+  rm -rf "$to"
+  cp -r "$from" "$to" && chmod -R u+w "$to" && mkdir -p "$(dirname "$to/$file")" && : >"$to/$file"
 }
 
 # Nothing of the caller's Go settings may change what is built, and no other toolchain is fetched behind their back.

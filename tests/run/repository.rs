@@ -9,7 +9,7 @@ use crate::git_server::Repo;
 use crate::world::{REPOSITORY, World, config_map};
 
 /// Waits until the GitRepository is ready at its present spec; gives it.
-async fn ready(world: &World, name: &str) -> Value {
+pub(crate) async fn ready(world: &World, name: &str) -> Value {
     eventually(&format!("{name} is ready"), async || {
         let found = world.get(REPOSITORY, name).await.unwrap_or_default();
         let settled = found["status"]["observedGeneration"] == found["metadata"]["generation"];
@@ -21,7 +21,7 @@ async fn ready(world: &World, name: &str) -> Value {
     .await
 }
 
-async fn secret(world: &World, name: &str, data: Value) {
+pub(crate) async fn secret(world: &World, name: &str, data: Value) {
     let metadata = json!({"name": name, "namespace": world.namespace});
     let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
     world.cluster.apply(&world.namespace, object).await;

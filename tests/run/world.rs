@@ -17,7 +17,7 @@ pub(crate) const CONFIG_MAP: &str = "v1/ConfigMap";
 pub(crate) const DEPLOYMENT: &str = "apps/v1/Deployment";
 
 /// By this label a Weir knows the objects of its test.
-const LABEL: &str = "weir.test/world";
+pub(crate) const LABEL: &str = "weir.test/world";
 /// Everybody reads; who takes the control plane away writes.
 static CONTROL_PLANE: RwLock<()> = RwLock::const_new(());
 
@@ -87,6 +87,11 @@ impl World {
         let spec = json!({"interval": "10m", "retryInterval": "2s", "path": "./", "prune": true,
             "targetNamespace": self.namespace, "sourceRef": {"kind": "GitRepository", "name": "app"}});
         self.declare(KUSTOMIZATION, name, spec, extra).await;
+    }
+
+    /// Makes an object that the Weir of this test sees.
+    pub(crate) async fn make(&self, kind: &str, name: &str, spec: Value) {
+        self.declare(kind, name, spec, json!({})).await;
     }
 
     async fn declare(&self, kind: &str, name: &str, mut spec: Value, extra: Value) {

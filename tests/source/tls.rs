@@ -11,13 +11,13 @@ use super::proxy::ConnectProxy;
 use super::*;
 
 /// A certificate authority of one test.
-struct Authority {
-    pem: String,
+pub(super) struct Authority {
+    pub(super) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -39,7 +39,7 @@ impl Authority {
     }
 
     /// A server's side; with `clients`, only for those whom that authority vouches for.
-    fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
+    pub(super) fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
         let (chain, key) = self.issue(name);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
