@@ -29,6 +29,8 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// How long between attempts: client-go's default.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// How long giving the Lease back at stop may take: a third of what others would wait for it to run out.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to compete for, and as whom.
 #[derive(Debug, Clone)]
@@ -167,7 +169,7 @@ impl Candidate {
         }
         self.tell(&leads, false);
         if renewed.is_some() {
-            match timeout(self.options.retry_period, self.release()).await {
+            match timeout(RELEASE_TIMEOUT, self.release()).await {
                 Ok(Ok(())) => tracing::info!(lease = self.options.name, "gave the lease back"),
                 Ok(Err(error)) => tracing::warn!(error = %explain(&error), "lease could not be given back"),
                 Err(_) => tracing::warn!("lease could not be given back in time; it will run out"),
@@ -248,24 +250,31 @@ impl Candidate {
             .await
     }
 
+    /// The attempt that the stop broke off may still be carried out by the server, between our reading and our writing; then
+    /// it is read again. The caller bounds how often.
     async fn release(&self) -> Result<(), kube::Error> {
-        let Some(lease) = self.api.get_opt(&self.options.name).await? else {
-            return Ok(());
-        };
-        let spec = lease.spec.unwrap_or_default();
-        if spec.holder_identity.as_deref() != Some(self.options.identity.as_str()) {
-            return Ok(());
+        loop {
+            let Some(lease) = self.api.get_opt(&self.options.name).await? else {
+                return Ok(());
+            };
+            let spec = lease.spec.unwrap_or_default();
+            if spec.holder_identity.as_deref() != Some(self.options.identity.as_str()) {
+                return Ok(());
+            }
+            let now = MicroTime(Timestamp::now());
+            let free = LeaseSpec {
+                holder_identity: Some(String::new()),
+                // client-go writes one second here: zero is not valid.
+                lease_duration_seconds: Some(1),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                ..spec
+            };
+            match self.write(lease.metadata, free).await {
+                Err(error) if is_code(&error, 409) => {}
+                written => return written.map(|_| ()),
+            }
         }
-        let now = MicroTime(Timestamp::now());
-        let free = LeaseSpec {
-            holder_identity: Some(String::new()),
-            // client-go writes one second here: zero is not valid.
-            lease_duration_seconds: Some(1),
-            acquire_time: Some(now.clone()),
-            renew_time: Some(now),
-            ..spec
-        };
-        self.write(lease.metadata, free).await.map(|_| ())
     }
 }
 

@@ -12,7 +12,6 @@ use crate::world::Setup;
 const NAMESPACE: &str = "flux-system";
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn check_and_version_take_weir_for_flux() {
     let Some(setup) = Setup::new("flux-check").await else {
         return;

@@ -6,7 +6,6 @@ use crate::cli::Flux;
 use crate::world::{KUSTOMIZATION, LABEL, REPOSITORY, World, config_map, deployment};
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn get_stats_events_and_export_tell_what_is() {
     let Some(world) = World::start("flux-get").await else {
         return;
@@ -67,7 +66,6 @@ async fn get_stats_events_and_export_tell_what_is() {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn tree_and_trace_follow_what_belongs_together() {
     let Some(world) = World::start("flux-tree").await else {
         return;
@@ -122,7 +120,6 @@ async fn tree_and_trace_follow_what_belongs_together() {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn build_and_diff_see_what_weir_would_do() {
     let Some(world) = World::start("flux-diff").await else {
         return;

@@ -11,7 +11,6 @@ fn label(world: &World) -> String {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn create_waits_until_it_works_and_delete_until_it_is_gone() {
     let Some(world) = World::start("flux-create").await else {
         return;
@@ -47,7 +46,6 @@ async fn create_waits_until_it_works_and_delete_until_it_is_gone() {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn reconcile_brings_what_is_in_git_now() {
     let Some(world) = World::start("flux-reconcile").await else {
         return;
@@ -83,7 +81,6 @@ async fn reconcile_brings_what_is_in_git_now() {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn suspended_is_left_alone_and_resumed_catches_up() {
     let Some(world) = World::start("flux-suspend").await else {
         return;

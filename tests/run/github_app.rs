@@ -12,7 +12,6 @@ use crate::repository::{ready, secret};
 use crate::world::{REPOSITORY, World};
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn an_app_opens_a_private_repository() {
     let Some(world) = World::start("github").await else {
         return;

@@ -25,7 +25,6 @@ fn token(number: u32) -> Credentials {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn an_app_gets_a_token_and_keeps_it_until_it_expires() {
     let directory = tempfile::tempdir().unwrap();
     let (key, authority) = (new_key(directory.path()), Authority::new("ours"));
@@ -59,7 +58,6 @@ async fn an_app_gets_a_token_and_keeps_it_until_it_expires() {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn an_installation_is_found_by_its_owner() {
     let directory = tempfile::tempdir().unwrap();
     let key = new_key(directory.path());
@@ -83,7 +81,6 @@ async fn an_installation_is_found_by_its_owner() {
 }
 
 #[tokio::test]
-#[ignore = "done by hand so far, not yet run as a test: cargo test -- --ignored"]
 async fn a_key_that_is_not_the_apps_is_refused_in_githubs_words() {
     let directory = tempfile::tempdir().unwrap();
     let server = Github::start(&new_key(directory.path()), None, SignedDuration::from_hours(1));
