@@ -14,8 +14,14 @@
 
 #[path = "guard/door.rs"]
 mod door;
+#[path = "guard/exemption.rs"]
+mod exemption;
 #[path = "support/git_server.rs"]
 mod git_server;
+#[path = "guard/random.rs"]
+mod random;
+#[path = "guard/restart.rs"]
+mod restart;
 #[path = "guard/revert.rs"]
 mod revert;
 #[path = "guard/stand.rs"]

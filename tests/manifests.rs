@@ -218,6 +218,10 @@ fn components_fit_the_base() {
     ] {
         for webhook in objects[id]["webhooks"].as_array().unwrap() {
             assert_eq!(webhook["failurePolicy"], "Fail", "{webhook}");
+            // Nothing that starts Weir asks this one, and an Exemption in Weir's own namespace reaches furthest.
+            if webhook["name"] == "guard-exemption.weir.dev" {
+                continue;
+            }
             let selector = webhook["namespaceSelector"].to_string();
             assert!(
                 selector.contains("kube-system") && selector.contains("flux-system"),

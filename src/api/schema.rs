@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::extensions::ArtifactGenerator;
 use super::kustomize::Kustomization;
 use super::source::{ExternalArtifact, GitRepository};
+use super::weir::Exemption;
 
 /// Labels of every CRD; `flux check` and `flux version` look for them.
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "flux");
@@ -45,6 +46,26 @@ const ARTIFACT_GENERATOR: &[Rule] = &[(
     "artifact names must be valid Kubernetes object names when pathPattern is not set",
 )];
 
+/// What was granted is not widened afterwards: who wants more creates another one, which the right to create decides about.
+/// Only its time may be changed, up to the same bound.
+const EXEMPTION: &[Rule] = &[
+    (
+        "/properties/spec",
+        "self.subjects == oldSelf.subjects && self.objects == oldSelf.objects && self.lift == oldSelf.lift && self.reason == oldSelf.reason",
+        "only minutes can be changed; create another Exemption",
+    ),
+    (
+        "/properties/spec",
+        "self.subjects.all(s, s.kind != 'Group' || !(s.name in ['system:authenticated', 'system:unauthenticated', 'system:serviceaccounts']))",
+        "a group that everybody is in is no group of named people",
+    ),
+    (
+        "/properties/spec",
+        "self.subjects.all(s, s.kind == 'ServiceAccount' || !has(s.__namespace__))",
+        "only a ServiceAccount has a namespace",
+    ),
+];
+
 /// Every CRD that Weir installs, as JSON.
 ///
 /// # Errors
@@ -56,7 +77,26 @@ pub fn crds() -> Result<Vec<Value>, serde_json::Error> {
         flux(ArtifactGenerator::crd(), ARTIFACT_GENERATOR, false)?,
         flux(Kustomization::crd(), KUSTOMIZATION, true)?,
         constraint_template(),
+        exemption()?,
     ])
+}
+
+/// Weir's own Exemption.
+fn exemption() -> Result<Value, serde_json::Error> {
+    let mut crd = serde_json::to_value(Exemption::crd())?;
+    if let Some(schema) = crd.pointer_mut(SCHEMA) {
+        never_null(schema);
+        if let Some(conditions) = object(schema, "/properties/status/properties/conditions") {
+            conditions.insert("items".to_owned(), condition());
+        }
+        if let Some(minutes) = object(schema, "/properties/spec/properties/minutes") {
+            // The derive writes the bounds of an integer as 1.0 and 480.0.
+            minutes.insert("minimum".to_owned(), json!(1));
+            minutes.insert("maximum".to_owned(), json!(crate::api::weir::MAX_MINUTES));
+        }
+        hold(schema, EXEMPTION);
+    }
+    Ok(crd)
 }
 
 /// Makes of a derived CRD what Flux has: labels, CEL rules, conditions as the API defines them, and, where it is
@@ -85,6 +125,12 @@ fn flux(crd: CustomResourceDefinition, rules: &[Rule], observed: bool) -> Result
     if let Some(conditions) = object(schema, "/properties/status/properties/conditions") {
         conditions.insert("items".to_owned(), condition());
     }
+    hold(schema, rules);
+    Ok(crd)
+}
+
+/// Adds CEL rules.
+fn hold(schema: &mut Value, rules: &[Rule]) {
     for (at, rule, message) in rules {
         if let Some(object) = object(schema, at) {
             let held = object.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
@@ -93,7 +139,6 @@ fn flux(crd: CustomResourceDefinition, rules: &[Rule], observed: bool) -> Result
             }
         }
     }
-    Ok(crd)
 }
 
 fn object<'a>(schema: &'a mut Value, at: &str) -> Option<&'a mut Map<String, Value>> {

@@ -20,6 +20,7 @@ pub struct Install {
 const FILES: &[&str] = &[
     include_str!("../../manifests/crds/artifactgenerators.source.extensions.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/constrainttemplates.templates.gatekeeper.sh.yaml"),
+    include_str!("../../manifests/crds/exemptions.weir.dev.yaml"),
     include_str!("../../manifests/crds/externalartifacts.source.toolkit.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/gitrepositories.source.toolkit.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/kustomizations.kustomize.toolkit.fluxcd.io.yaml"),

@@ -22,6 +22,7 @@ use crate::apply::objects::Objects;
 use crate::cluster::client::{self, ClientOptions};
 use crate::cluster::discovery::Discovery;
 use crate::cluster::{events, lease};
+use crate::controllers::exemptions::Exemptions;
 use crate::controllers::foreign::Foreign;
 use crate::controllers::{Settings, Shared, Watched, drift, freeze, kustomization, policies, snapshots};
 use crate::core::duration::parse_duration;
@@ -271,6 +272,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         remotes: kustomization::remote::Remotes::default(),
         policies,
         book: drift::Book::default(),
+        exemptions: Exemptions::follow(&client, &arguments.runtime_namespace, shutdown.clone()),
         freeze: freeze::follow(&client, &arguments.runtime_namespace, shutdown.clone()),
         namespaces,
         events: recorder,

@@ -11,17 +11,21 @@
 mod book;
 mod put_back;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef as StoreRef;
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::kustomization::{COMPONENT, Context};
@@ -30,7 +34,7 @@ use crate::api::kustomize::{GROUP, Kustomization, OWNER_NAME};
 use crate::apply::objects::Objects;
 use crate::apply::{self, Outcome};
 use crate::cluster::discovery::Resolved;
-use crate::cluster::events::Severity;
+use crate::cluster::events::{NewEvent, Severity};
 use crate::core::inventory::Inventory;
 use crate::core::object::{Gvk, Object, ObjectRef};
 use crate::guard::revert::{Kept, Memory, OwnerKey};
@@ -67,7 +71,10 @@ pub async fn carry_out(
     shared
         .book
         .forget(plan.deletions.iter().map(|deletion| &deletion.object));
-    let frozen = freeze::now(&shared.freeze).map(|_| without_unchanged(shared, plan));
+    let frozen = match freeze::now(&shared.freeze) {
+        Some(_) => Some(without_unchanged(shared, plan)),
+        None => without_exempt(shared, plan).await,
+    };
     let outcome = apply::carry_out(objects, frozen.as_ref().unwrap_or(plan), previous).await;
     let stored: HashMap<&ObjectRef, &Object> = outcome
         .applied
@@ -105,6 +112,71 @@ fn without_unchanged(shared: &Shared, plan: &Plan) -> Plan {
         changes: plan.changes.iter().filter(is_new).cloned().collect(),
         ..plan.clone()
     }
+}
+
+/// The plan without the objects that were edited under an Exemption that still lasts, and that Git has not changed since
+/// they were applied as far as this process knows; `None` when there are none.
+async fn without_exempt(shared: &Shared, plan: &Plan) -> Option<Plan> {
+    let now = Timestamp::now();
+    let these = shared.exemptions.fresh(now).await;
+    let is_exempt = |change: &Change| {
+        let object = change.desired.object.reference();
+        let labels = labels_of(&change.desired.object);
+        let known = shared.book.with(&object, |memory| memory.desired.clone()).flatten();
+        let is_new = known.is_some_and(|known| known != Kept::new(&change.desired.object));
+        !is_new && shared.exemptions.holds(&these, &object, &labels, now).is_some()
+    };
+    let exempt = |change: &&Change| change.action != Action::Skip && is_exempt(change);
+    if these.is_empty() || !plan.changes.iter().any(|change| exempt(&change)) {
+        return None;
+    }
+    Some(Plan {
+        changes: plan.changes.iter().filter(|change| !exempt(change)).cloned().collect(),
+        ..plan.clone()
+    })
+}
+
+/// The labels of an object.
+fn labels_of(object: &Object) -> BTreeMap<String, String> {
+    let labels = object.value().pointer("/metadata/labels").and_then(Value::as_object);
+    let entries = labels.into_iter().flatten();
+    entries
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+/// Has a whole Kustomization reconciled, without the short cut for what looks unchanged.
+pub fn look_again(context: &Context, owner: &OwnerKey) {
+    let key = StoreRef::new(&owner.name).within(&owner.namespace);
+    let Some(kustomization) = context.store.get(&key) else {
+        return;
+    };
+    context.memories.with(&kustomization, |memory| memory.drifted = true);
+    if context.kick.try_send(key).is_err() {
+        tracing::debug!("not queued, the queue is full; the interval will");
+    }
+}
+
+/// Tells of an edit that an Exemption lets pass, on the Kustomization and on the object itself.
+pub fn exempted(shared: &Shared, kustomization: &Kustomization, object: ObjectReference, message: String) {
+    let reason = "DriftExempted";
+    record::event(
+        &shared.events,
+        kustomization,
+        COMPONENT,
+        Severity::Warning,
+        reason,
+        message.clone(),
+        &[],
+    );
+    shared.events.record(NewEvent {
+        involved: object,
+        severity: Severity::Warning,
+        reason: reason.to_owned(),
+        message,
+        annotations: BTreeMap::new(),
+        component: COMPONENT,
+    });
 }
 
 /// Forgets what a Kustomization has applied: what happens to it from now on is nobody's drift.
@@ -151,6 +223,7 @@ fn memory(owner: &OwnerKey, change: &Change, stored: Option<&Object>) -> Option<
 /// Watches and puts back until `shutdown`.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let (mut kinds, mut freeze) = (context.shared.book.kinds(), context.shared.freeze.clone());
+    let mut exemptions = context.shared.exemptions.changed();
     let reverter = Reverter::new(context, shutdown.clone());
     let mut watches: HashMap<KindKey, CancellationToken> = HashMap::new();
     loop {
@@ -191,6 +264,7 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             changed = kinds.changed() => if changed.is_err() { return },
             Ok(()) = freeze.changed() => reverter.wake_all(),
+            Ok(()) = exemptions.changed() => reverter.wake_all(),
         }
     }
 }

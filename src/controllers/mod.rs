@@ -5,6 +5,7 @@
 
 pub mod artifactgenerator;
 pub mod drift;
+pub mod exemptions;
 pub mod foreign;
 pub mod freeze;
 pub mod gitrepository;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub policies: watch::Receiver<policies::Policies>,
     /// What was applied last, to recognise drift by.
     pub book: drift::Book,
+    /// Who may edit what Git declares for a while.
+    pub exemptions: exemptions::Exemptions,
     /// Whether the guard is frozen.
     pub freeze: watch::Receiver<Option<Freeze>>,
     /// Namespaces, for policies that select by their labels.

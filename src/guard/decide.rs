@@ -48,6 +48,11 @@ pub fn decide(change: &Change, owner: Option<&Owner>, identities: &Identities) -
         told(Reason::Frozen, consequence)
     } else if owner.suspended {
         told(Reason::Suspended, "it is suspended, so this stays until it is resumed")
+    } else if let Some(consequence) = owner.exempt.as_ref().filter(|_| refusal.cause.is_drift()) {
+        Verdict::Exempt {
+            fields: named(&refusal.facts),
+            warning: warning(change, owner, &refusal.facts, consequence),
+        }
     } else if owner.mode == Mode::Warn {
         told(Reason::Warned, "Weir puts it back")
     } else if owner.mode == Mode::Audit {
@@ -57,10 +62,14 @@ pub fn decide(change: &Change, owner: Option<&Owner>, identities: &Identities) -
     } else {
         Verdict::Deny(Denial {
             cause: refusal.cause,
-            fields: refusal.facts.fields().map(|field| field.path.to_string()).collect(),
+            fields: named(&refusal.facts),
             message: explain(change, owner, &refusal.facts),
         })
     }
+}
+
+fn named(facts: &Facts) -> Vec<String> {
+    facts.fields().map(|field| field.path.to_string()).collect()
 }
 
 struct Refusal {

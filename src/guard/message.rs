@@ -208,6 +208,7 @@ fn remedies(change: &Change, owner: &Owner, facts: &Facts) -> Vec<String> {
     lines.push(format!(
         "To do it by hand for the time being: flux suspend kustomization {name} -n {namespace}"
     ));
+    lines.push("In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev".to_owned());
     lines
 }
 

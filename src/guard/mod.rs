@@ -11,6 +11,7 @@
 
 mod decide;
 mod declared;
+pub mod exemption;
 pub mod freeze;
 mod identities;
 mod message;
@@ -117,6 +118,8 @@ pub struct Owner {
     pub suspended: bool,
     /// What the user is told while the whole guard is frozen.
     pub frozen: Option<String>,
+    /// What the user is told whom an Exemption lets edit this object.
+    pub exempt: Option<String>,
     /// Kind of its source, as in `GitRepository`.
     pub source_kind: String,
     /// Namespace and name of its source, as in `flux-system/apps`.
@@ -169,6 +172,13 @@ pub enum Verdict {
         /// What the user is told nevertheless.
         warnings: Vec<String>,
     },
+    /// The request may go on once it is noted in the Exemption that allows it.
+    Exempt {
+        /// The fields, as paths; none for a creation or deletion.
+        fields: Vec<String>,
+        /// What the user is told.
+        warning: String,
+    },
     /// The request is refused.
     Deny(Denial),
 }
@@ -177,7 +187,7 @@ impl Verdict {
     /// Whether the request may go on.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
-        matches!(self, Self::Allow { .. })
+        matches!(self, Self::Allow { .. } | Self::Exempt { .. })
     }
 }
 
@@ -227,6 +237,15 @@ pub enum Cause {
     Creation,
     /// The declared fields could not be read.
     Unreadable,
+}
+
+impl Cause {
+    /// Whether it is about what the object says. The rest is about whom it belongs to, which no Exemption lifts: there
+    /// would be no way back when it ends.
+    #[must_use]
+    pub fn is_drift(self) -> bool {
+        matches!(self, Self::Fields | Self::Deletion | Self::Creation)
+    }
 }
 
 /// A refused request.

@@ -73,6 +73,10 @@ table! {
     GUARD_DENIED = Counter "weir_guard_denied_total" ["kind", "manager", "user_class"]
         "Requests that the guard refused because Git declares what they change, by kind of object, field manager \
          (other when it is none of the well-known) and class of user (person, service-account, controller, system).";
+    GUARD_EXEMPTED = Counter "weir_guard_exempted_total" ["kind", "manager", "user_class"]
+        "Changes of what Git declares that an Exemption let pass, by kind of object, field manager and class of user.";
+    EXEMPTIONS = Gauge "weir_exemptions_active" []
+        "Exemptions that hold now.";
     DRIFT_REVERTED = Counter "weir_drift_reverted_total" ["kind", "manager"]
         "Objects put back to what Git declares after something else changed them, by kind of object and field manager.";
     DRIFT_FAILED = Counter "weir_drift_failed_total" ["kind", "manager"]
@@ -169,6 +173,8 @@ metrics! {
     apply: IntCounterVec = APPLY_OBJECTS;
     health: IntCounterVec = HEALTH_CHECKS;
     guard: IntCounterVec = GUARD_DENIED;
+    exempted: IntCounterVec = GUARD_EXEMPTED;
+    exemptions: GaugeVec = EXEMPTIONS;
     drift: IntCounterVec = DRIFT_REVERTED;
     drift_failed: IntCounterVec = DRIFT_FAILED;
     drift_fights: IntCounterVec = DRIFT_FIGHTS;

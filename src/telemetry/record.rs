@@ -66,6 +66,19 @@ impl Metrics {
             .inc();
     }
 
+    /// An Exemption let a change pass.
+    pub fn guard_exempted(&self, kind: &str, manager: &str, user_class: &str) {
+        self.0
+            .exempted
+            .with_label_values(&[kind, known_manager(manager), user_class])
+            .inc();
+    }
+
+    /// How many Exemptions hold.
+    pub fn exemptions(&self, active: usize) {
+        self.0.exemptions.with_label_values::<&str>(&[]).set(count(active));
+    }
+
     /// Drift was put back, or could not be.
     pub fn drift(&self, kind: &str, manager: &str, reverted: bool) {
         let counter = if reverted { &self.0.drift } else { &self.0.drift_failed };

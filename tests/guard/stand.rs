@@ -59,6 +59,11 @@ impl Cluster {
         })
     }
 
+    /// The kubeconfig of `admin` or `alice`.
+    pub fn kubeconfig(&self, who: &str) -> PathBuf {
+        self.folder.path().join(who)
+    }
+
     /// Runs a line of shell; `kubectl` is the administrator, `alice` is kubectl as somebody with rights but no part in Git.
     pub fn shell(&self, line: &str) -> (bool, String) {
         let script = format!(
@@ -122,6 +127,7 @@ impl Cluster {
 /// A repository that is served over HTTP.
 pub struct Git {
     pub server: GitServer,
+    pub repo: Repo,
     _folder: tempfile::TempDir,
 }
 
@@ -133,6 +139,7 @@ impl Git {
         let server = GitServer::start(folder.path());
         Self {
             server,
+            repo,
             _folder: folder,
         }
     }

@@ -17,7 +17,7 @@ use crate::api::extensions::{self, ArtifactGenerator};
 use crate::api::kustomize::Kustomization;
 use crate::api::source::GitRepository;
 use crate::controllers::kustomization::Memories;
-use crate::controllers::{Shared, artifactgenerator, drift, gitrepository, kustomization, queue};
+use crate::controllers::{Shared, artifactgenerator, drift, exemptions, gitrepository, kustomization, queue};
 use crate::telemetry::metrics::Metrics;
 
 /// How many Kustomizations may wait to be looked at again because another became ready; each has its own timer besides.
@@ -118,7 +118,10 @@ impl Reconcilers {
                 () = stopped.cancelled() => return,
                 () = leading => {}
             }
-            drift::run(drift, stopped).await;
+            tokio::join!(
+                drift::run(Arc::clone(&drift), stopped.clone()),
+                exemptions::run(drift, stopped)
+            );
         };
         let triggers = kustomization::triggers(&self.context, self.kicks);
         let kustomizations = controller(&shared, self.context.store.clone(), self.writer, shutdown).run(

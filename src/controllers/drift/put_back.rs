@@ -176,6 +176,9 @@ impl Reverter {
         if let Some(left) = frozen {
             return Next::Wait(left);
         }
+        if let Some(left) = self.exempt(object, &memory, meta).await {
+            return Next::Wait(left);
+        }
         let manager = manager_of(&drift).to_owned();
         if let Turn::After(wait) = self.turn(object, &manager, &drift.fields) {
             return Next::Wait(wait);
@@ -229,6 +232,19 @@ impl Reverter {
                 Next::Wait(retry_after(failures))
             }
         }
+    }
+
+    /// How long it stays as it was edited under an Exemption.
+    async fn exempt(&self, object: &ObjectRef, memory: &Memory, meta: Option<&ObjectMeta>) -> Option<Duration> {
+        let now = Timestamp::now();
+        let exemptions = &self.shared().exemptions;
+        if !exemptions.any(now) {
+            return None;
+        }
+        let desired = memory.desired.as_ref().and_then(|kept| kept.object());
+        let live = || meta.and_then(|meta| meta.labels.clone()).unwrap_or_default();
+        let labels = desired.as_ref().map_or_else(live, super::labels_of);
+        exemptions.holds(&exemptions.fresh(now).await, object, &labels, now)
     }
 
     /// The object as it is to be sent: as declared, but for fields that are left to others, which stay as they are.
@@ -330,17 +346,7 @@ impl Reverter {
 
     /// Has the whole Kustomization reconciled, without the short cut for what looks unchanged.
     fn reconcile(&self, kustomization: &Arc<Kustomization>) {
-        self.context
-            .memories
-            .with(kustomization, |memory| memory.drifted = true);
-        if self
-            .context
-            .kick
-            .try_send(StoreRef::from_obj(kustomization.as_ref()))
-            .is_err()
-        {
-            tracing::debug!("not queued, the queue is full; the interval will");
-        }
+        super::look_again(&self.context, &super::owner_of(kustomization));
     }
 
     /// Events on the Kustomization and on the object itself.

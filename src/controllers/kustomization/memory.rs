@@ -131,6 +131,18 @@ impl Memories {
     /// The newest status that is known.
     #[must_use]
     pub fn status(&self, kustomization: &Kustomization) -> Option<KustomizationStatus> {
-        self.get(kustomization).status.or_else(|| kustomization.status.clone())
+        let known = self.with(kustomization, |memory| memory.status.clone());
+        known.or_else(|| kustomization.status.clone())
+    }
+
+    /// Asks something about the newest status that is known, without copying it: it holds the whole inventory.
+    pub fn with_status<T>(
+        &self,
+        kustomization: &Kustomization,
+        ask: impl FnOnce(&KustomizationStatus) -> T,
+    ) -> Option<T> {
+        self.with(kustomization, |memory| {
+            memory.status.as_ref().or(kustomization.status.as_ref()).map(ask)
+        })
     }
 }

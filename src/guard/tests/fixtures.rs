@@ -252,6 +252,7 @@ pub(super) fn allowed(change: &Change, reason: Reason) {
                 "{warnings:?}"
             );
         }
+        Verdict::Exempt { warning, .. } => panic!("exempt: {warning}"),
         Verdict::Deny(denial) => panic!("denied: {}", denial.message),
     }
 }
@@ -261,6 +262,7 @@ pub(super) fn allowed(change: &Change, reason: Reason) {
 pub(super) fn denied(change: &Change, fields: &[&str]) {
     match decide(change, Some(&owner()), &identities()) {
         Verdict::Allow { reason, .. } => panic!("allowed: {reason:?}"),
+        Verdict::Exempt { warning, .. } => panic!("exempt: {warning}"),
         Verdict::Deny(denial) => assert_eq!(denial.fields, fields, "{}", denial.message),
     }
 }

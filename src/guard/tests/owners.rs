@@ -13,7 +13,7 @@ fn edit() -> Change {
 fn reason(change: &Change, owner: Option<&Owner>) -> Option<Reason> {
     match decide(change, owner, &identities()) {
         Verdict::Allow { reason, .. } => Some(reason),
-        Verdict::Deny(_) => None,
+        Verdict::Exempt { .. } | Verdict::Deny(_) => None,
     }
 }
 
@@ -267,7 +267,7 @@ fn another_manager_may_share_a_field_but_not_change_it() {
 fn every_denial_says_its_cause() {
     let cause = |change: &Change| match decide(change, Some(&owner()), &identities()) {
         Verdict::Deny(denial) => Some(denial.cause),
-        Verdict::Allow { .. } => None,
+        Verdict::Allow { .. } | Verdict::Exempt { .. } => None,
     };
     assert_eq!(cause(&edit()), Some(Cause::Fields));
     assert_eq!(cause(&delete(&deployment())), Some(Cause::Deletion));
@@ -276,4 +276,55 @@ fn every_denial_says_its_cause() {
         o["metadata"]["labels"]["kustomize.toolkit.fluxcd.io/name"] = json!("x");
     });
     assert_eq!(cause(&label), Some(Cause::Markers));
+}
+
+#[test]
+fn an_exemption_lifts_drift_and_nothing_else() {
+    let exempt = Owner {
+        exempt: Some(
+            "Exemption prod/incident allows this until 2026-11-01T10:30:00Z, then Weir puts it back".to_owned(),
+        ),
+        ..owner()
+    };
+    let fields = |change: &Change| match decide(change, Some(&exempt), &identities()) {
+        Verdict::Exempt { fields, warning } => {
+            assert!(
+                warning.contains("Exemption prod/incident allows this until"),
+                "{warning}"
+            );
+            Some(fields)
+        }
+        Verdict::Allow { .. } | Verdict::Deny(_) => None,
+    };
+    assert_eq!(fields(&edit()), Some(vec!["spec.replicas".to_owned()]));
+    assert_eq!(
+        fields(&scale(&deployment(), 2, 5)),
+        Some(vec!["spec.replicas".to_owned()])
+    );
+    assert_eq!(fields(&delete(&deployment())), Some(vec![]));
+    assert_eq!(fields(&create(&deployment())), Some(vec![]));
+    let label = update(&deployment(), |o| {
+        o["metadata"]["labels"]["kustomize.toolkit.fluxcd.io/name"] = json!("x");
+    });
+    assert!(
+        !decide(&label, Some(&exempt), &identities()).is_allowed(),
+        "whom it belongs to stays Git's"
+    );
+    let undeclared = update(&deployment(), |o| o["spec"]["revisionHistoryLimit"] = json!(4));
+    assert_eq!(
+        fields(&undeclared),
+        None,
+        "what Git does not declare needs none and is not noted"
+    );
+    let frozen = Owner {
+        frozen: Some("frozen".to_owned()),
+        ..exempt.clone()
+    };
+    assert!(matches!(
+        decide(&edit(), Some(&frozen), &identities()),
+        Verdict::Allow {
+            reason: Reason::Frozen,
+            ..
+        }
+    ));
 }

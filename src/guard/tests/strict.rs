@@ -8,7 +8,7 @@ use crate::guard::{Change, Options, Reason, Verdict, decide_strict};
 fn reason(change: &Change) -> Option<Reason> {
     match decide_strict(change, &identities()) {
         Verdict::Allow { reason, .. } => Some(reason),
-        Verdict::Deny(_) => None,
+        Verdict::Exempt { .. } | Verdict::Deny(_) => None,
     }
 }
 

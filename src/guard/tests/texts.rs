@@ -10,6 +10,7 @@ fn text_for(change: &Change, owner: &Owner) -> String {
     match decide(change, Some(owner), &identities()) {
         Verdict::Deny(denial) => denial.message,
         Verdict::Allow { reason, .. } => panic!("allowed: {reason:?}"),
+        Verdict::Exempt { warning, .. } => panic!("exempt: {warning}"),
     }
 }
 
@@ -32,6 +33,7 @@ fn an_edited_image_names_field_owner_commit_and_remedy() {
       file:     apps/web/deployment.yaml
     To change it, edit apps/web/deployment.yaml in https://git.example.com/shop/apps.git and push.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -48,6 +50,7 @@ fn a_scaled_deployment_is_told_about_autoscalers() {
     To change it, edit apps/web/deployment.yaml in https://git.example.com/shop/apps.git and push.
     If an autoscaler is to set the number, take spec.replicas out of the manifest.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -84,6 +87,7 @@ fn of_many_fields_some_are_named() {
     To change it, edit apps/web/deployment.yaml in https://git.example.com/shop/apps.git and push.
     If an autoscaler is to set the number, take spec.replicas out of the manifest.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -98,6 +102,7 @@ fn a_deletion_says_how_to_delete() {
       file:     apps/web/deployment.yaml
     To delete it, take it out of apps/web/deployment.yaml in https://git.example.com/shop/apps.git and push.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -112,6 +117,7 @@ fn a_creation_says_that_weir_makes_it() {
       file:     apps/web/deployment.yaml
     To have it made, see that apps/web/deployment.yaml in https://git.example.com/shop/apps.git declares it; Weir makes it again.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -130,6 +136,7 @@ fn owner_labels_and_tampering_have_words_of_their_own() {
       file:     apps/web/deployment.yaml
     To change it, edit apps/web/deployment.yaml in https://git.example.com/shop/apps.git and push.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
     let tampered = update(&deployment(), |o| o["metadata"]["managedFields"] = json!([{}]));
     insta::assert_snapshot!(text(&tampered), @r#"
@@ -141,6 +148,7 @@ fn owner_labels_and_tampering_have_words_of_their_own() {
       file:     apps/web/deployment.yaml
     To change it, edit apps/web/deployment.yaml in https://git.example.com/shop/apps.git and push.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -166,6 +174,7 @@ fn values_of_secrets_are_never_shown() {
       file:     apps/web/deployment.yaml
     To change it, edit apps/web/deployment.yaml in https://git.example.com/shop/apps.git and push.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -182,6 +191,7 @@ fn little_knowledge_makes_a_short_text() {
     It belongs to Kustomization apps/web
     To change it, edit its manifest and push.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }
 
@@ -204,5 +214,6 @@ fn other_sources_are_published_and_hostile_text_is_tamed() {
       path:     ./apps/web
     To delete it, take it out of its manifest under ./apps/web in oci://ghcr.io/shop/apps and publish it.
     To do it by hand for the time being: flux suspend kustomization web -n apps
+    In an emergency, an Exemption lets named people in: kubectl explain exemptions.weir.dev
     "#);
 }

@@ -3,6 +3,8 @@
 //! Everything that decides comes from memory: stores, the inventories in status, and the book of what was applied last.
 //! Only a `/scale`, which shows nothing of its object, costs a request.
 
+mod exempt;
+
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -15,6 +17,7 @@ use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::{Kustomization, OWNER_NAME, OWNER_NAMESPACE};
 use crate::api::source::GitRepository;
+use crate::api::weir;
 use crate::controllers::{Shared, drift, freeze, guard_mode, kustomization};
 use crate::core::fields::{FieldSet, Path};
 use crate::core::inventory::id_of;
@@ -37,7 +40,7 @@ impl Door for Guard {
 }
 
 impl Guard {
-    async fn judge(&self, request: AdmissionRequest) -> Result<Answer, String> {
+    async fn judge(&self, mut request: AdmissionRequest) -> Result<Answer, String> {
         let operation = match request.operation {
             Operation::Create => guard::Operation::Create,
             Operation::Update => guard::Operation::Update,
@@ -53,27 +56,46 @@ impl Guard {
         if self.identities.is_weir(&user) {
             return Ok(Answer::allow());
         }
+        if request.group == weir::GROUP && request.resource == "exemptions" {
+            return Ok(exempt::status_of_exemption(&request));
+        }
         let (object, parent) = self.subject(&request).await?;
         let labelled = parent
             .as_ref()
             .map(|parent| &parent.object)
             .or(request.old_object())
             .or(request.object());
-        let owned = labelled.and_then(|labelled| self.owner(labelled, &object));
-        let text = |pointer: &str| request.options().and_then(|options| options.pointer(pointer)?.as_str());
+        let mut owned = labelled.and_then(|labelled| self.owner(labelled, &object));
+        let manager = request
+            .options()
+            .and_then(|options| options.get("fieldManager")?.as_str());
+        let manager = manager.unwrap_or_default().to_owned();
+        // Taken, not copied: a large Deployment with its managedFields is most of what a decision costs.
+        let mut take = |part: &str| {
+            request
+                .raw
+                .get_mut(part)
+                .map(Value::take)
+                .filter(|value| !value.is_null())
+        };
+        let (old, new) = (take("oldObject"), take("object"));
         let change = Change {
             operation,
             subresource: request.subresource.clone(),
             object,
-            old: request.old_object().cloned(),
-            new: request.object().cloned(),
+            old,
+            new,
             user,
             options: guard::Options {
-                field_manager: text("/fieldManager").unwrap_or_default().to_owned(),
+                field_manager: manager,
                 dry_run: request.dry_run,
             },
             parent,
         };
+        let exemption = owned.as_ref().and_then(|(owner, _)| self.exemption(&change, owner));
+        if let Some((owner, _)) = &mut owned {
+            owner.exempt = exemption.as_deref().map(guard::exemption::consequence);
+        }
         let verdict = match &owned {
             Some((owner, _)) => guard::decide(&change, Some(owner), &self.identities),
             None if freeze::now(&self.shared.freeze).is_none() && self.is_strict(&change.object.namespace) => {
@@ -81,7 +103,14 @@ impl Guard {
             }
             None => guard::decide(&change, None, &self.identities),
         };
-        Ok(self.answer(&change, owned.map(|(_, kustomization)| kustomization), verdict))
+        let kustomization = owned.map(|(_, kustomization)| kustomization);
+        if let (Verdict::Exempt { fields, warning }, Some(kustomization), Some(exemption)) =
+            (&verdict, &kustomization, &exemption)
+        {
+            let answer = self.exempted(&change, kustomization, exemption, fields.clone(), warning.clone());
+            return Ok(answer.await);
+        }
+        Ok(self.answer(&change, kustomization, verdict))
     }
 
     fn answer(&self, change: &Change, kustomization: Option<Arc<Kustomization>>, verdict: Verdict) -> Answer {
@@ -100,6 +129,8 @@ impl Guard {
                 warnings,
                 ..Answer::allow()
             },
+            // Never without the Exemption that says so, and that one is dealt with before.
+            Verdict::Exempt { warning, .. } => Answer::deny(warning),
             Verdict::Deny(denial) => {
                 self.shared.metrics.guard_denied(
                     &change.object.kind,
@@ -154,17 +185,17 @@ impl Guard {
         if kustomization.spec.kube_config.is_some() {
             return None;
         }
-        let status = self.kustomizations.memories.status(&kustomization)?;
         let id = id_of(object);
-        if !status.inventory.as_ref()?.entries.iter().any(|entry| entry.id == id) {
-            return None;
-        }
+        let listed = self.kustomizations.memories.with_status(&kustomization, |status| {
+            let lists = status.inventory.as_ref()?.entries.iter().any(|entry| entry.id == id);
+            lists.then(|| status.last_applied_revision.clone())
+        });
+        let revision = listed.flatten()?;
         let source = kustomization::source_of(&kustomization);
         let repository = self
             .repositories
             .get(&StoreRef::new(&source.name).within(&source.namespace));
         let snapshot = self.shared.snapshots.get(&source);
-        let revision = status.last_applied_revision;
         let owner = Owner {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
@@ -172,6 +203,7 @@ impl Guard {
             // A Kustomization that is being deleted no longer insists.
             suspended: kustomization.spec.suspend == Some(true) || kustomization.metadata.deletion_timestamp.is_some(),
             frozen: freeze::now(&self.shared.freeze).map(|freeze| freeze.consequence()),
+            exempt: None,
             source_kind: source.kind.to_owned(),
             source_name: format!("{}/{}", source.namespace, source.name),
             url: repository.map(|repository| redact(&repository.spec.url)),
