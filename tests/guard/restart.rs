@@ -15,8 +15,9 @@ async fn what_was_changed_while_weir_was_down_is_put_back_at_its_start() {
     cluster.apply(&deploys("guard-shop", &git.url(), "./shop"));
     cluster.eventually("the shop is applied", &is_ready("guard-shop"));
     drop(weir);
+    // What somebody adds under kubectl's own names is taken over and taken away, as Flux does; under another it is theirs.
     cluster.ok("alice scale deployment/web --replicas=7\n\
-         alice patch configmap settings --type=merge -p '{\"data\":{\"colour\":\"red\",\"mine\":\"1\"}}'\n\
+         alice patch configmap settings --field-manager=hand --type=merge -p '{\"data\":{\"colour\":\"red\",\"mine\":\"1\"}}'\n\
          alice delete service web\n\
          alice label serviceaccount/web kustomize.toolkit.fluxcd.io/name-");
     let began = Instant::now();
