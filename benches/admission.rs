@@ -92,17 +92,15 @@ fn main() {
         cluster::constrain(&library);
     }
     let mut all = Vec::new();
+    // Each is told as soon as it is known: the other may not get that far.
     if wanted("weir") {
         all.push(measure(Subject::weir(folder.path()), &samples));
+        all.iter().for_each(print);
     }
     if wanted("gatekeeper") {
-        all.push(measure(
-            Subject::gatekeeper(folder.path(), &path("WEIR_GATEKEEPER")),
-            &samples,
-        ));
-    }
-    for figures in &all {
-        print(figures);
+        let gatekeeper = Subject::gatekeeper(folder.path(), &path("WEIR_GATEKEEPER"));
+        all.push(measure(gatekeeper, &samples));
+        all.last().into_iter().for_each(print);
     }
     if let [weir, gatekeeper] = all.as_slice() {
         compare(weir, gatekeeper, &samples);

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use weir::admission::certs::{Resolver, make_ca};
-use weir::admission::desk::{Desk, Door};
+use weir::admission::desk::{Begun, Desk, Door};
 use weir::admission::register;
 use weir::admission::review::{AdmissionRequest, Answer};
 use weir::admission::rotate::{self, CertOptions, SECRET, names};
@@ -88,7 +88,7 @@ async fn until<T: PartialEq + std::fmt::Debug + Clone>(
 struct ByName(Arc<Mutex<Vec<AdmissionRequest>>>);
 
 impl Door for ByName {
-    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
+    fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
         let answer = if request.name.starts_with("deny") {
             Answer::deny(format!("[by-name] {} is called {}", request.kind.kind, request.name))
         } else {
@@ -98,25 +98,23 @@ impl Door for ByName {
             }
         };
         self.0.lock().unwrap().push(request);
-        Box::pin(async { Ok(answer) })
+        Begun::Done(Ok(answer))
     }
 }
 
 struct Label;
 
 impl Door for Label {
-    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
+    fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
         let path = request.object().and_then(|object| object.pointer("/metadata/labels"));
         let patch = match path {
             Some(_) => json!([{"op": "add", "path": "/metadata/labels/mutated", "value": "yes"}]),
             None => json!([{"op": "add", "path": "/metadata/labels", "value": {"mutated": "yes"}}]),
         };
-        Box::pin(async move {
-            Ok(Answer {
-                patch: Some(serde_json::from_value(patch).unwrap()),
-                ..Answer::allow()
-            })
-        })
+        Begun::Done(Ok(Answer {
+            patch: Some(serde_json::from_value(patch).unwrap()),
+            ..Answer::allow()
+        }))
     }
 }
 

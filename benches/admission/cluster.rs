@@ -14,6 +14,8 @@ use super::sample::namespace;
 const PATIENCE: &str = "--timeout=120s";
 /// Where Gatekeeper says that it runs.
 pub(crate) const GATEKEEPER: &str = "gatekeeper-system";
+/// The Pod that it says it is, which owns what it writes: without one it never gets ready.
+pub(crate) const GATEKEEPER_POD: &str = "gatekeeper-bench";
 
 /// Puts everything there but the constraints, whose CRDs somebody has to make of the templates.
 pub(crate) fn prepare(crds: &Path, library: &PolicyLibrary) {
@@ -44,6 +46,11 @@ pub(crate) fn prepare(crds: &Path, library: &PolicyLibrary) {
             .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})),
     );
     apply(library.templates.iter().cloned());
+    // No scheduler has this name, so nothing ever runs in it.
+    let containers = json!([{"name": "manager", "image": "gatekeeper.example/gatekeeper"}]);
+    apply(std::iter::once(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": GATEKEEPER_POD, "namespace": GATEKEEPER},
+        "spec": {"schedulerName": "none", "automountServiceAccountToken": false, "containers": containers}})));
 }
 
 /// Puts the constraints there, as soon as that can be done.

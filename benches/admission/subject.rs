@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::cluster::GATEKEEPER;
+use super::cluster::{GATEKEEPER, GATEKEEPER_POD};
 
 /// How long starting may take.
 const START: Duration = Duration::from_secs(180);
@@ -67,7 +67,7 @@ impl Subject {
             .arg(format!("--health-addr={health}"))
             .arg(format!("--cert-dir={}", folder.display()))
             .env("KUBECONFIG", std::env::var_os("WEIR_TEST_KUBECONFIG").unwrap())
-            .env("POD_NAME", "gatekeeper-bench")
+            .env("POD_NAME", GATEKEEPER_POD)
             .env("POD_NAMESPACE", GATEKEEPER);
         Self::start("gatekeeper", "/v1/admit?timeout=30s", address, health, command, &log)
     }

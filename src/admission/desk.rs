@@ -1,12 +1,13 @@
 //! Where requests wait for a door's decision: bounded in number and in time.
 //!
-//! A `Door` decides one kind of request (`/validate`, `/mutate`, `/guard`). `Desk` runs it on the main runtime, so that
-//! the threads that speak TLS stay free, and holds the bounds. What only computes goes straight to a thread of its own: each
-//! further thread that a decision goes through costs it as much as a dozen policies.
+//! A `Door` decides one kind of request (`/validate`, `/mutate`, `/guard`). `Desk` holds the bounds, and says where a
+//! decision runs: at once on the thread that speaks TLS, for handing it to another thread and back costs as much as a dozen
+//! policies; on a thread of its own when it takes longer; on the main runtime when it waits for something.
 //!
 //! Guarantees: at most `MAX_IN_FLIGHT` decisions at a time, those included whose deadline has passed but which have not
 //! ended; an answer, or the reason why there is none, within the deadline; a door that panics fails its own request only.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,17 +32,27 @@ const MIN_DEADLINE: Duration = Duration::from_millis(200);
 /// Longest time that a decision gets: the API allows `timeoutSeconds` up to 30.
 const MAX_DEADLINE: Duration = Duration::from_secs(29);
 
-/// Decides one kind of admission request.
-///
-/// Implementations must not block the thread unless they say so.
-pub trait Door: Send + Sync + 'static {
-    /// Whether it computes its decision and waits for nothing: then it gets a thread for itself, and must end in bounded time.
-    fn computes(&self) -> bool {
-        false
-    }
+/// How long a door may think before it needs a thread of its own: some four times what a whole library of policies takes,
+/// and no more than other requests on the same connection may well wait.
+pub const AT_ONCE: Duration = Duration::from_millis(3);
 
-    /// Decides, or says why it cannot yet: then the API server gets an error, which the webhook's `failurePolicy` resolves.
-    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>>;
+/// A decision, or why there is none yet: then the API server gets an error, which the webhook's `failurePolicy` resolves.
+pub type Decided = Result<Answer, String>;
+
+/// How far a decision got.
+pub enum Begun {
+    /// It is there.
+    Done(Decided),
+    /// It takes longer than [`AT_ONCE`] and waits for nothing: it gets a thread for itself, and must end in bounded time.
+    Computes(Box<dyn FnOnce() -> Decided + Send>),
+    /// It waits for something, and must not block the thread.
+    Waits(BoxFuture<'static, Decided>),
+}
+
+/// Decides one kind of admission request.
+pub trait Door: Send + Sync + 'static {
+    /// Begins a decision on the thread that speaks TLS, which must be free again after about [`AT_ONCE`].
+    fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun;
 }
 
 /// Why there is no decision. Each is answered with an HTTP error, which the webhook's `failurePolicy` resolves.
@@ -117,20 +128,22 @@ impl Desk {
             .clone()
             .try_acquire_owned()
             .map_err(|_| NoDecision::Overloaded)?;
+        // A door is thrown away after a panic no more than a task would be; what it shares is behind locks that know.
+        let begun = catch_unwind(AssertUnwindSafe(|| door.begin(request)))
+            .map_err(|_| NoDecision::Failed("the door panicked".to_owned()))?;
         // The place is free when the decision has really ended, not when nobody waits for it any more.
-        let task = if door.computes() {
-            let runtime = self.runtime.clone();
-            self.runtime.spawn_blocking(move || {
-                let answer = runtime.block_on(door.decide(request));
+        let task = match begun {
+            Begun::Done(decided) => return decided.map_err(NoDecision::Failed),
+            Begun::Computes(compute) => self.runtime.spawn_blocking(move || {
+                let decided = compute();
                 drop(place);
-                answer
-            })
-        } else {
-            self.runtime.spawn(async move {
-                let answer = door.decide(request).await;
+                decided
+            }),
+            Begun::Waits(wait) => self.runtime.spawn(async move {
+                let decided = wait.await;
                 drop(place);
-                answer
-            })
+                decided
+            }),
         };
         match tokio::time::timeout(deadline, task).await {
             Ok(Ok(answer)) => answer.map_err(NoDecision::Failed),
@@ -165,8 +178,8 @@ pub(crate) mod tests {
         F: Fn(AdmissionRequest) -> A + Send + Sync + 'static,
         A: Future<Output = Answer> + Send + 'static,
     {
-        fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
-            Box::pin((self.0)(request).map(Ok))
+        fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
+            Begun::Waits(async move { Ok((self.0)(request).await) }.boxed())
         }
     }
 
@@ -174,8 +187,20 @@ pub(crate) mod tests {
     struct NotYet;
 
     impl Door for NotYet {
-        fn decide(&self, _: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
-            Box::pin(async { Err("not yet".to_owned()) })
+        fn begin(self: Arc<Self>, _: AdmissionRequest) -> Begun {
+            Begun::Done(Err("not yet".to_owned()))
+        }
+    }
+
+    /// A door that panics on the thread that asks, or on its own.
+    struct Broken {
+        at_once: bool,
+    }
+
+    impl Door for Broken {
+        fn begin(self: Arc<Self>, _: AdmissionRequest) -> Begun {
+            assert!(!self.at_once, "oh");
+            Begun::Computes(Box::new(|| panic!("oh")))
         }
     }
 
@@ -205,6 +230,10 @@ pub(crate) mod tests {
         let door = By(|_| async { panic!("oh") });
         let failed = ask(&desk, door, DEFAULT_DEADLINE).await;
         assert!(matches!(failed, Err(NoDecision::Failed(_))), "{failed:?}");
+        for at_once in [true, false] {
+            let failed = ask(&desk, Broken { at_once }, DEFAULT_DEADLINE).await;
+            assert!(matches!(failed, Err(NoDecision::Failed(_))), "{failed:?}");
+        }
         assert_eq!(
             ask(&desk, NotYet, DEFAULT_DEADLINE).await,
             Err(NoDecision::Failed("not yet".to_owned()))

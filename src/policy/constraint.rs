@@ -1,7 +1,7 @@
 //! Constraints: which objects a template judges, with which parameters, and what follows.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
 use regorus::Value;
 use serde::Deserialize;
@@ -17,6 +17,9 @@ use super::source::Document;
 use super::template::{Engine, Template};
 use crate::api::gatekeeper::CONSTRAINTS_GROUP;
 
+/// Where the review stands in the input.
+static REVIEW: LazyLock<Value> = LazyLock::new(|| Value::from("review"));
+
 /// A checked constraint.
 #[derive(Clone)]
 pub(crate) struct Constraint {
@@ -24,8 +27,9 @@ pub(crate) struct Constraint {
     pub(crate) name: String,
     pub(crate) matching: Match,
     origin: String,
-    parameters: Value,
-    /// The same, for CEL.
+    /// The input of its policy, but for the review.
+    input: Value,
+    /// The parameters, for CEL.
     parameters_json: Json,
     actions: Actions,
 }
@@ -85,7 +89,7 @@ impl Constraint {
             name,
             matching: Match::read(part("match"))?,
             origin: document.origin.clone(),
-            parameters,
+            input: input(Value::Null, parameters),
             parameters_json: part("parameters").cloned().unwrap_or_else(|| Json::Object(Map::new())),
             actions: actions(part("enforcementAction"), part("scopedEnforcementActions"))?,
         })
@@ -156,11 +160,20 @@ impl Constraint {
                     .collect());
             }
         };
-        let mut session = program.session(input(review.value(), self.parameters.clone()), inventory);
+        let mut session = program.session(self.input(review), inventory);
         let Some(value) = session.value(rule, deadline)? else {
             return Ok(Vec::new());
         };
         Ok(answers(&value))
+    }
+
+    /// The input of Gatekeeper's policies: only the place of the review is written anew.
+    fn input(&self, review: &Review) -> Value {
+        let mut input = self.input.clone();
+        if let Ok(fields) = input.as_object_mut() {
+            fields.insert(REVIEW.clone(), review.value());
+        }
+        input
     }
 
     fn finding(&self, action: Action, message: String, details: Json, failed: bool) -> Finding {
@@ -179,12 +192,10 @@ impl Constraint {
 
 /// The input of Gatekeeper's policies.
 pub(crate) fn input(review: Value, parameters: Value) -> Value {
-    let mut input = Value::new_object();
-    if let Ok(fields) = input.as_object_mut() {
-        fields.insert(Value::from("review"), review);
-        fields.insert(Value::from("parameters"), parameters);
-    }
-    input
+    Value::from(BTreeMap::from([
+        (REVIEW.clone(), review),
+        (Value::from("parameters"), parameters),
+    ]))
 }
 
 /// Message and details of one violation, or what is wrong with it.
@@ -202,10 +213,12 @@ fn answers(value: &Value) -> Vec<Answer> {
         }
         _ => Vec::new(),
     };
-    // Two that differ only in what nobody reads are one.
-    let mut seen = HashSet::new();
     let mut found: Vec<Answer> = items.into_iter().filter_map(answer).collect();
-    found.retain(|answer| seen.insert(format!("{answer:?}")));
+    if found.len() > 1 {
+        // Two that differ only in what nobody reads are one.
+        let mut seen = HashSet::new();
+        found.retain(|answer| seen.insert(format!("{answer:?}")));
+    }
     found
 }
 

@@ -96,16 +96,10 @@ pub struct Decision {
 impl Decision {
     pub(crate) fn new(mut findings: Vec<Finding>, evaluated: usize) -> Self {
         // The order must not depend on how policies were found or sets were stored.
-        findings.sort_by(|left, right| {
-            let key = |finding: &Finding| {
-                (
-                    std::cmp::Reverse(finding.action),
-                    finding.policy.clone(),
-                    finding.message.clone(),
-                )
-            };
-            key(left).cmp(&key(right))
-        });
+        fn key(finding: &Finding) -> (std::cmp::Reverse<Action>, &str, &str) {
+            (std::cmp::Reverse(finding.action), &finding.policy, &finding.message)
+        }
+        findings.sort_by(|left, right| key(left).cmp(&key(right)));
         Self { findings, evaluated }
     }
 

@@ -3,7 +3,7 @@
 //! Guarantees: a clone shares everything; what changes afterwards in one is not seen in the other. Only what lies on the
 //! way to a changed object is copied.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use regorus::Value;
 use serde::Deserialize;
@@ -13,9 +13,21 @@ use serde_json::Value as Json;
 #[derive(Debug, Clone)]
 pub struct Inventory(Arc<Value>);
 
+/// Where they stand in the data document.
+const INVENTORY: &str = "inventory";
+
+/// The data document of no objects, which most evaluations are about.
+static NOTHING: LazyLock<Inventory> = LazyLock::new(|| {
+    let mut data = Value::new_object();
+    if let Ok(fields) = data.as_object_mut() {
+        fields.insert(Value::from(INVENTORY), Value::new_object());
+    }
+    Inventory(Arc::new(data))
+});
+
 impl Default for Inventory {
     fn default() -> Self {
-        Self(Arc::new(Value::new_object()))
+        NOTHING.clone()
     }
 }
 
@@ -64,11 +76,7 @@ impl Inventory {
 
     /// The data document.
     pub(crate) fn data(&self) -> Value {
-        let mut data = Value::new_object();
-        if let Ok(fields) = data.as_object_mut() {
-            fields.insert(Value::from("inventory"), (*self.0).clone());
-        }
-        data
+        (*self.0).clone()
     }
 
     /// Whether both are the same, without looking into them.
@@ -85,10 +93,11 @@ fn path(object: &Json) -> Option<Vec<String>> {
             .filter(|text| !text.is_empty())
     };
     let (version, kind, name) = (text("/apiVersion")?, text("/kind")?, text("/metadata/name")?);
-    let mut path = match text("/metadata/namespace") {
-        Some(namespace) => vec!["namespace".to_owned(), namespace.to_owned()],
-        None => vec!["cluster".to_owned()],
-    };
+    let mut path = vec![INVENTORY.to_owned()];
+    match text("/metadata/namespace") {
+        Some(namespace) => path.extend(["namespace", namespace].map(str::to_owned)),
+        None => path.push("cluster".to_owned()),
+    }
     path.extend([version, kind, name].map(str::to_owned));
     Some(path)
 }

@@ -148,6 +148,16 @@ impl Library {
         self.evaluate_at(EnforcementPoint::Validation, review, inventory, budget)
     }
 
+    /// The same for whoever can come back with a larger budget: `None` when this one was not enough.
+    #[must_use]
+    pub fn evaluate_within(&self, review: &Review, inventory: &Inventory, budget: Duration) -> Option<Decision> {
+        let deadline = Deadline::after(budget);
+        let decision = self.judge(EnforcementPoint::Validation, review, inventory, deadline);
+        // Whatever failed may have failed for want of time; a decision that is merely late is as good as any.
+        let doubtful = decision.findings.iter().any(|finding| finding.failed);
+        (!doubtful || deadline.remaining().is_ok()).then_some(decision)
+    }
+
     /// Judges a review at a door.
     #[must_use]
     pub fn evaluate_at(
@@ -157,7 +167,10 @@ impl Library {
         inventory: &Inventory,
         budget: Duration,
     ) -> Decision {
-        let deadline = Deadline::after(budget);
+        self.judge(point, review, inventory, Deadline::after(budget))
+    }
+
+    fn judge(&self, point: EnforcementPoint, review: &Review, inventory: &Inventory, deadline: Deadline) -> Decision {
         let (mut findings, mut evaluated) = (Vec::new(), 0);
         let subjects = Subject::of(review);
         for linked in self.candidates(review) {

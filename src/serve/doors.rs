@@ -9,18 +9,16 @@ mod guard;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
 
 use super::webhook::Doors;
-use crate::admission::desk::Door;
+use crate::admission::desk::{AT_ONCE, Begun, Decided, Door};
 use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::source::GitRepository;
 use crate::controllers::{Shared, kustomization};
 use crate::core::identity::KUSTOMIZATION_EXTRA;
 use crate::guard::Identities;
-use crate::policy::{Inventory, Library, Review};
+use crate::policy::{Decision, Inventory, Library, Review};
 
 /// Longest evaluation of all policies on one request; the webhooks' timeout in `manifests/` is 3 s.
 const BUDGET: Duration = Duration::from_millis(2000);
@@ -53,59 +51,48 @@ pub fn all(
 struct Validate(Arc<Shared>);
 
 impl Door for Validate {
-    fn computes(&self) -> bool {
-        true
-    }
-
-    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
-        std::future::ready(self.judge(request)).boxed()
+    fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
+        let (library, review) = match prepared(&self.0, request) {
+            Ok(prepared) => prepared,
+            Err(message) => return Begun::Done(Err(message)),
+        };
+        match library.evaluate_within(&review, &Inventory::default(), AT_ONCE) {
+            Some(decision) => Begun::Done(Ok(answer(&decision))),
+            None => Begun::Computes(Box::new(move || {
+                Ok(answer(&library.evaluate(&review, &Inventory::default(), BUDGET)))
+            })),
+        }
     }
 }
 
-impl Validate {
-    fn judge(&self, request: AdmissionRequest) -> Result<Answer, String> {
-        let (library, review) = prepared(&self.0, request)?;
-        let decision = library.evaluate(&review, &Inventory::default(), BUDGET);
-        let warnings = decision
-            .warnings()
-            .map(|one| format!("[{}] {}", one.short_policy(), one.message))
-            .collect();
-        Ok(if decision.denied() {
-            Answer {
-                warnings,
-                ..Answer::deny(decision.denial_message())
-            }
-        } else {
-            Answer {
-                warnings,
-                ..Answer::allow()
-            }
-        })
-    }
+fn answer(decision: &Decision) -> Answer {
+    let warnings = decision
+        .warnings()
+        .map(|one| format!("[{}] {}", one.short_policy(), one.message))
+        .collect();
+    let answer = if decision.denied() {
+        Answer::deny(decision.denial_message())
+    } else {
+        Answer::allow()
+    };
+    Answer { warnings, ..answer }
 }
 
 /// Lets `mutate` rules complete the object.
 struct Mutate(Arc<Shared>);
 
 impl Door for Mutate {
-    fn computes(&self) -> bool {
-        true
-    }
-
-    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
-        std::future::ready(self.complete(request)).boxed()
+    fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
+        if request.operation == Operation::Delete || matches!(library(&self.0), Ok(library) if !library.mutates()) {
+            return Begun::Done(Ok(Answer::allow()));
+        }
+        Begun::Computes(Box::new(move || self.complete(request)))
     }
 }
 
 impl Mutate {
-    fn complete(&self, request: AdmissionRequest) -> Result<Answer, String> {
-        if request.operation == Operation::Delete {
-            return Ok(Answer::allow());
-        }
+    fn complete(&self, request: AdmissionRequest) -> Decided {
         let (library, review) = prepared(&self.0, request)?;
-        if !library.mutates() {
-            return Ok(Answer::allow());
-        }
         Ok(match library.mutate(&review, &Inventory::default(), BUDGET) {
             Ok(mutation) => {
                 let patch = (!mutation.patch.0.is_empty()).then_some(mutation.patch);
@@ -119,15 +106,18 @@ impl Mutate {
     }
 }
 
+/// The policies in force.
+fn library(shared: &Shared) -> Result<Library, String> {
+    let policies = shared.policies.borrow();
+    if !policies.ready {
+        return Err("policies are not loaded yet".to_owned());
+    }
+    Ok(policies.library.clone())
+}
+
 /// The library and the review of a request.
 fn prepared(shared: &Shared, request: AdmissionRequest) -> Result<(Library, Review), String> {
-    let library = {
-        let policies = shared.policies.borrow();
-        if !policies.ready {
-            return Err("policies are not loaded yet".to_owned());
-        }
-        policies.library.clone()
-    };
+    let library = library(shared)?;
     let namespace = shared
         .namespaces
         .get(&StoreRef::new(&request.namespace))

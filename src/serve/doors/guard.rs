@@ -8,11 +8,10 @@ mod exempt;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
 use serde_json::Value;
 
-use crate::admission::desk::Door;
+use crate::admission::desk::{Begun, Door};
 use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::{Kustomization, OWNER_NAME, OWNER_NAMESPACE};
@@ -34,8 +33,8 @@ pub(super) struct Guard {
 }
 
 impl Door for Guard {
-    fn decide(&self, request: AdmissionRequest) -> BoxFuture<'_, Result<Answer, String>> {
-        self.judge(request).boxed()
+    fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
+        Begun::Waits(async move { self.judge(request).await }.boxed())
     }
 }
 

@@ -8,7 +8,7 @@ use regorus::value::Set;
 
 use super::collection::{at, put};
 use super::function::place;
-use super::run::{Answer, Run, Stop};
+use super::run::{Answer, Frame, Run, Stop};
 use super::{Expr, Stmt, Term};
 
 static UNDEFINED: Value = Value::Undefined;
@@ -27,7 +27,9 @@ impl Run<'_> {
                 Some(Cow::Borrowed(base)) => self.walk(base, path, frame)?.map(Cow::Borrowed),
                 Some(Cow::Owned(base)) => self.walk(&base, path, frame)?.cloned().map(Cow::Owned),
             },
-            Expr::Array(items) => self.all(items, frame)?.map(|items| Cow::Owned(Value::from(items))),
+            Expr::Array(items) => self
+                .all(items, frame)?
+                .map(|items| Cow::Owned(Value::from(items.into_vec()))),
             Expr::Set(items) => self.all(items, frame)?.map(|items| {
                 let mut set = Set::new();
                 for item in items {
@@ -131,8 +133,8 @@ impl Run<'_> {
         Ok(Some(here))
     }
 
-    fn all(&self, exprs: &[Expr], frame: &[Value]) -> Answer<Option<Vec<Value>>> {
-        let mut values = Vec::with_capacity(exprs.len());
+    fn all(&self, exprs: &[Expr], frame: &[Value]) -> Answer<Option<Frame>> {
+        let mut values = Frame::with_capacity(exprs.len());
         for expr in exprs {
             match self.eval(expr, frame)? {
                 Some(value) => values.push(value.into_owned()),
@@ -151,7 +153,7 @@ impl Run<'_> {
     }
 
     fn comprehension(&self, body: &[Stmt], term: &Term, frame: &[Value]) -> Answer<Value> {
-        let mut frame = frame.to_vec();
+        let mut frame = Frame::from(frame);
         match term {
             Term::Array(term) => {
                 let mut items = Vec::new();

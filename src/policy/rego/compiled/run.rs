@@ -10,6 +10,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use regorus::Value;
 use regorus::value::Set;
+use smallvec::{SmallVec, smallvec};
 
 use super::super::builtins::meter;
 use super::super::program::Deadline;
@@ -29,7 +30,8 @@ pub(crate) enum Stop {
 }
 
 pub(super) type Answer<T> = Result<T, Stop>;
-pub(super) type Frame = Vec<Value>;
+/// Most rules have few variables; those need no memory of their own.
+pub(super) type Frame = SmallVec<[Value; 8]>;
 
 /// One evaluation: an input, and what was found out about it.
 pub(crate) struct Run<'p> {
@@ -336,7 +338,7 @@ impl<'p> Run<'p> {
 }
 
 fn frame(clause: &Clause) -> Frame {
-    vec![Value::Undefined; clause.slots]
+    smallvec![Value::Undefined; clause.slots]
 }
 
 fn set(frame: &mut Frame, slot: Slot, value: Value) {
