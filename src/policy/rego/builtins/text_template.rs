@@ -4,12 +4,14 @@
 //! pipelines, comments, trimmed white space, and the functions `and or not eq ne lt le gt ge len index print printf println
 //! slice`. Anything else (templates of templates, methods) makes the result undefined, as a malformed template does.
 
-use std::cmp::Ordering;
+mod functions;
+mod syntax;
 
 use regorus::Value;
 
-use super::super::sprintf::{rego_text, sprintf};
 use super::{meter, text};
+use functions::{function, items, shown, truth};
+use syntax::{Node, Token, assignment, parse, pieces};
 
 /// Deepest nesting of actions and parentheses.
 const MAX_DEPTH: usize = 64;
@@ -31,209 +33,12 @@ pub(super) fn render(args: &[Value]) -> Option<Value> {
     Some(Value::from(run.out))
 }
 
-/// Text as it stands, or what is between the braces.
-enum Piece<'a> {
-    Text(&'a str),
-    Action(Vec<Token>),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Token {
-    /// `.`, `.a`, `.a.b`: the names.
-    Field(Vec<String>),
-    /// `$x` and fields of it.
-    Variable(String, Vec<String>),
-    Word(String),
-    Literal(Value),
-    Symbol(&'static str),
-}
-
-enum Node<'a> {
-    Text(&'a str),
-    Print(Vec<Token>),
-    /// Branches with their conditions, and what is done when none holds.
-    If(Vec<(Vec<Token>, Vec<Node<'a>>)>, Vec<Node<'a>>),
-    Range(Vec<Token>, Vec<Node<'a>>, Vec<Node<'a>>),
-    With(Vec<Token>, Vec<Node<'a>>, Vec<Node<'a>>),
-    Break,
-    Continue,
-}
-
 /// How a list of nodes ended.
 #[derive(PartialEq, Eq)]
 enum Flow {
     On,
     Break,
     Continue,
-}
-
-fn pieces(template: &str) -> Option<Vec<Piece<'_>>> {
-    let (mut found, mut rest, mut trim) = (Vec::new(), template, false);
-    while let Some(start) = rest.find("{{") {
-        let (mut before, behind) = (rest.get(..start)?, rest.get(start + 2..)?);
-        if trim {
-            before = before.trim_start();
-        }
-        let left = behind.starts_with('-') && behind.get(1..)?.starts_with(char::is_whitespace);
-        if left {
-            before = before.trim_end();
-        }
-        let inner = if left { behind.get(1..)? } else { behind };
-        found.push(Piece::Text(before));
-        if inner.trim_start().starts_with("/*") {
-            let end = inner.find("*/")?;
-            let tail = inner.get(end + 2..)?.trim_start();
-            trim = tail.starts_with('-');
-            rest = tail.trim_start_matches('-').strip_prefix("}}")?;
-            continue;
-        }
-        let (tokens, tail, right) = tokens(inner)?;
-        found.push(Piece::Action(tokens));
-        (rest, trim) = (tail, right);
-    }
-    found.push(Piece::Text(if trim { rest.trim_start() } else { rest }));
-    Some(found)
-}
-
-/// The tokens of an action, what follows it, and whether white space there is trimmed.
-fn tokens(text: &str) -> Option<(Vec<Token>, &str, bool)> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    loop {
-        let spaced = rest.starts_with(char::is_whitespace);
-        rest = rest.trim_start();
-        if let Some(tail) = rest.strip_prefix("}}") {
-            return Some((found, tail, false));
-        }
-        if let Some(tail) = rest.strip_prefix("-}}").filter(|_| spaced) {
-            return Some((found, tail, true));
-        }
-        let first = rest.chars().next()?;
-        let symbol = [":=", "=", "|", "(", ")", ","]
-            .into_iter()
-            .find(|symbol| rest.starts_with(symbol));
-        if let Some(symbol) = symbol {
-            found.push(Token::Symbol(symbol));
-            rest = rest.get(symbol.len()..)?;
-        } else if first == '"' {
-            let mut escaped = false;
-            let end = rest.char_indices().skip(1).find(|(_, c)| {
-                let done = *c == '"' && !escaped;
-                escaped = *c == '\\' && !escaped;
-                done
-            })?;
-            let (literal, tail) = rest.split_at(end.0 + 1);
-            found.push(Token::Literal(Value::from_json_str(literal).ok()?));
-            rest = tail;
-        } else if first == '`' {
-            let (literal, tail) = rest.get(1..)?.split_once('`')?;
-            found.push(Token::Literal(Value::from(literal)));
-            rest = tail;
-        } else if first.is_ascii_digit() || (first == '-' && rest.get(1..)?.starts_with(|c: char| c.is_ascii_digit())) {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-');
-            let (literal, tail) = rest.split_at(end.unwrap_or(rest.len()));
-            found.push(Token::Literal(Value::from_numeric_string(literal).ok()?));
-            rest = tail;
-        } else if first == '.' || first == '$' || first.is_alphabetic() || first == '_' {
-            let end = rest
-                .char_indices()
-                .skip(1)
-                .find(|(_, c)| !c.is_alphanumeric() && !matches!(c, '_' | '.'));
-            let (word, tail) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
-            let names = |word: &str| {
-                let names = word.split('.').skip(1).filter(|name| !name.is_empty());
-                names.map(str::to_owned).collect::<Vec<_>>()
-            };
-            found.push(match first {
-                '.' => Token::Field(names(word)),
-                '$' => Token::Variable(word.split('.').next()?.to_owned(), names(word)),
-                _ => match word {
-                    "true" => Token::Literal(Value::from(true)),
-                    "false" => Token::Literal(Value::from(false)),
-                    "nil" => Token::Literal(Value::Null),
-                    other => Token::Word(other.to_owned()),
-                },
-            });
-            rest = tail;
-        } else {
-            return None;
-        }
-    }
-}
-
-/// Nodes up to the end of the block, and the action that ended it.
-#[allow(clippy::type_complexity)]
-fn parse<'a>(pieces: &'a [Piece<'a>], at: &mut usize, depth: usize) -> Option<(Vec<Node<'a>>, Option<&'a [Token]>)> {
-    if depth > MAX_DEPTH {
-        return None;
-    }
-    let mut nodes = Vec::new();
-    while let Some(piece) = pieces.get(*at) {
-        *at += 1;
-        let tokens = match piece {
-            Piece::Text(text) => {
-                nodes.push(Node::Text(text));
-                continue;
-            }
-            Piece::Action(tokens) => tokens.as_slice(),
-        };
-        let Some(Token::Word(word)) = tokens.first() else {
-            nodes.push(Node::Print(tokens.to_vec()));
-            continue;
-        };
-        let rest = tokens.get(1..).unwrap_or_default();
-        match word.as_str() {
-            "end" | "else" => return Some((nodes, Some(tokens))),
-            "break" => nodes.push(Node::Break),
-            "continue" => nodes.push(Node::Continue),
-            "if" => {
-                let (mut branches, mut condition, mut otherwise) = (Vec::new(), rest.to_vec(), Vec::new());
-                loop {
-                    let (body, end) = parse(pieces, at, depth + 1)?;
-                    branches.push((condition, body));
-                    let end = end?;
-                    match end {
-                        [Token::Word(_), Token::Word(word), rest @ ..] if word == "if" => condition = rest.to_vec(),
-                        [Token::Word(word)] if word == "else" => {
-                            let (body, end) = parse(pieces, at, depth + 1)?;
-                            is_end(end?)?;
-                            otherwise = body;
-                            break;
-                        }
-                        end => {
-                            is_end(end)?;
-                            break;
-                        }
-                    }
-                }
-                nodes.push(Node::If(branches, otherwise));
-            }
-            "range" | "with" => {
-                let (body, end) = parse(pieces, at, depth + 1)?;
-                let mut otherwise = Vec::new();
-                let end = end?;
-                if matches!(end, [Token::Word(word)] if word == "else") {
-                    let (body, end) = parse(pieces, at, depth + 1)?;
-                    is_end(end?)?;
-                    otherwise = body;
-                } else {
-                    is_end(end)?;
-                }
-                nodes.push(if word == "range" {
-                    Node::Range(rest.to_vec(), body, otherwise)
-                } else {
-                    Node::With(rest.to_vec(), body, otherwise)
-                });
-            }
-            "define" | "template" | "block" => return None,
-            _ => nodes.push(Node::Print(tokens.to_vec())),
-        }
-    }
-    Some((nodes, None))
-}
-
-fn is_end(tokens: &[Token]) -> Option<()> {
-    matches!(tokens, [Token::Word(word)] if word == "end").then_some(())
 }
 
 /// A value, or none where a name leads nowhere.
@@ -423,21 +228,6 @@ impl Run {
     }
 }
 
-/// Variables that an action sets, whether it declares them, and the pipeline.
-fn assignment(tokens: &[Token]) -> (Vec<String>, bool, &[Token]) {
-    let sets = |token: &Token| matches!(token, Token::Symbol(":=" | "="));
-    let Some(at) = tokens.iter().position(sets) else {
-        return (Vec::new(), false, tokens);
-    };
-    let (names, rest) = tokens.split_at(at);
-    let names = names.iter().filter_map(|token| match token {
-        Token::Variable(name, fields) if fields.is_empty() => Some(name.clone()),
-        _ => None,
-    });
-    let declares = rest.first() == Some(&Token::Symbol(":="));
-    (names.collect(), declares, rest.get(1..).unwrap_or_default())
-}
-
 /// A field of a field; a missing key is no value, a field of something else an error.
 fn walk(mut value: Maybe, names: &[String]) -> Option<Maybe> {
     for name in names {
@@ -447,127 +237,6 @@ fn walk(mut value: Maybe, names: &[String]) -> Option<Maybe> {
         value = fields.get(&Value::from(name.as_str())).cloned();
     }
     Some(value)
-}
-
-fn items(value: &Maybe) -> Option<Vec<(Value, Value)>> {
-    match value {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(items)) => {
-            let items = items.iter().enumerate();
-            Some(items.map(|(index, item)| (Value::from(index), item.clone())).collect())
-        }
-        Some(Value::Set(items)) => {
-            let items = items.iter_sorted().enumerate();
-            Some(items.map(|(index, item)| (Value::from(index), item.clone())).collect())
-        }
-        Some(Value::Object(fields)) => Some(
-            fields
-                .iter_sorted()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        ),
-        Some(_) => None,
-    }
-}
-
-fn truth(value: &Maybe) -> bool {
-    match value {
-        None | Some(Value::Null | Value::Undefined) => false,
-        Some(Value::Bool(value)) => *value,
-        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Array(items)) => !items.is_empty(),
-        Some(Value::Set(items)) => !items.is_empty(),
-        Some(Value::Object(fields)) => !fields.is_empty(),
-    }
-}
-
-/// A value as Go prints it.
-fn shown(value: &Maybe) -> String {
-    match value {
-        None => "<undefined>".to_owned(),
-        Some(value) => inner(value),
-    }
-}
-
-fn inner(value: &Value) -> String {
-    let join = |items: Vec<String>| items.join(" ");
-    match value {
-        Value::Null | Value::Undefined => "<undefined>".to_owned(),
-        Value::String(text) => text.to_string(),
-        Value::Array(items) => format!("[{}]", join(items.iter().map(inner).collect())),
-        Value::Set(items) => format!("[{}]", join(items.iter_sorted().map(inner).collect())),
-        Value::Object(fields) => {
-            let fields = fields.iter_sorted();
-            let fields = fields.map(|(key, value)| format!("{}:{}", inner(key), inner(value)));
-            format!("map[{}]", join(fields.collect()))
-        }
-        other => rego_text(other),
-    }
-}
-
-fn function(name: &str, arguments: &[Maybe]) -> Option<Maybe> {
-    let at = |index: usize| arguments.get(index).cloned().flatten();
-    let order = || {
-        let (left, right) = (at(0)?, at(1)?);
-        let alike = std::mem::discriminant(&left) == std::mem::discriminant(&right);
-        alike.then(|| left.cmp(&right))
-    };
-    let boolean = |value: bool| Some(Some(Value::from(value)));
-    match name {
-        "and" | "or" => {
-            let decides = |value: &&Maybe| truth(value) == (name == "or");
-            let found = arguments.iter().find(decides).or(arguments.last())?;
-            Some(found.clone())
-        }
-        "not" => boolean(!truth(arguments.first()?)),
-        "eq" => {
-            let first = at(0)?;
-            boolean(arguments.iter().skip(1).flatten().any(|other| *other == first))
-        }
-        "ne" => boolean(order()? != Ordering::Equal),
-        "lt" => boolean(order()? == Ordering::Less),
-        "le" => boolean(order()? != Ordering::Greater),
-        "gt" => boolean(order()? == Ordering::Greater),
-        "ge" => boolean(order()? != Ordering::Less),
-        "len" => {
-            let length = match at(0)? {
-                Value::String(text) => text.len(),
-                Value::Array(items) => items.len(),
-                Value::Set(items) => items.len(),
-                Value::Object(fields) => fields.len(),
-                _ => return None,
-            };
-            Some(Some(Value::from(length)))
-        }
-        "index" => {
-            let mut value = at(0)?;
-            for key in arguments.iter().skip(1) {
-                let key = key.clone()?;
-                value = match &value {
-                    Value::Array(items) => items.get(usize::try_from(key.as_i64().ok()?).ok()?)?.clone(),
-                    Value::Object(fields) => match fields.get(&key) {
-                        Some(value) => value.clone(),
-                        None => return Some(None),
-                    },
-                    _ => return None,
-                };
-            }
-            Some(Some(value))
-        }
-        "print" => Some(Some(Value::from(
-            arguments.iter().map(shown).collect::<Vec<_>>().concat(),
-        ))),
-        "println" => Some(Some(Value::from(
-            arguments.iter().map(shown).collect::<Vec<_>>().join(" ") + "\n",
-        ))),
-        "printf" => {
-            let format = at(0)?;
-            let rest: Vec<Value> = arguments.iter().skip(1).flatten().cloned().collect();
-            Some(Some(Value::from(sprintf(format.as_string().ok()?, &rest))))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
