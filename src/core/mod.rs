@@ -16,3 +16,4 @@ pub mod object;
 pub mod selector;
 pub mod semver_range;
 pub mod snapshot;
+pub mod yaml;

@@ -195,11 +195,14 @@ async fn a_pattern_merging_and_archives_are_carried_out() {
         ("base/values.yaml", "a: 1\nmap: {x: 1, z: [1]}\n"),
         ("apps/Web/values.yaml", "map: {z: [2]}\nb: yes\n"),
         ("apps/Web/README.md", "r"),
+        ("apps/Web/.sops.yaml", "creation_rules: []\n"),
+        ("apps/Web/logo.png", "p"),
+        ("apps/Web/.gitignore", "x"),
         ("apps/api/values.yaml", "c: 3\n"),
     ]);
     world.source(json!({"ignore": "/nothing"})).await;
     let generator = json!({"sources": source(), "pathPattern": "@repo/apps/{app}", "artifacts": [
-    {"name": "values-{app}", "revision": "@repo", "copy": [
+    {"name": "values-{app}", "revision": "@repo", "originRevision": "@repo", "copy": [
         {"from": "@repo/base/values.yaml", "to": "@artifact/"},
         {"from": "@repo/apps/{app}/**", "to": "@artifact/", "exclude": ["*.md"], "strategy": "Merge"},
         {"from": "@repo/chart.tgz", "to": "@artifact/charts/", "strategy": "Extract"},
@@ -212,14 +215,21 @@ async fn a_pattern_merging_and_archives_are_carried_out() {
         format!("main@sha1:{commit}"),
         "the revision of the source that it names"
     );
+    // A repository says nothing of an origin, so it is the origin.
+    let origin = json!({"org.opencontainers.image.revision": format!("main@sha1:{commit}")});
+    assert_eq!(web["metadata"], origin);
+    let told = format!(
+        "ExternalArtifact/{}/values-web reconciled with revision main@sha1:{commit}",
+        world.namespace
+    );
+    world.event(GENERATOR, "values", ("Normal", "Ready", &told)).await;
     let labels = world.get(ARTIFACT, "values-web").await.unwrap()["metadata"]["labels"]["app"].clone();
     assert_eq!(labels, "web");
     let found = files(&web).await;
     let names: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(names, ["charts/chart/Chart.yaml", "values.yaml"]);
     // Read as Kubernetes' own tools do: `yes` is true.
-    let merged: Value = serde_json::from_str(&found[1].1).unwrap();
-    assert_eq!(merged, json!({"a": 1, "b": true, "map": {"x": 1, "z": [2]}}));
+    assert_eq!(found[1].1, "a: 1\nb: true\nmap:\n  x: 1\n  z:\n  - 2\n");
 
     let mut bad = json!({"spec": {"pathPattern": "@repo/apps/{other}"}});
     world.merge(GENERATOR, "values", bad.clone()).await;

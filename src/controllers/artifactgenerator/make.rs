@@ -119,10 +119,11 @@ impl Job {
         self.sources.get(alias?.trim_start_matches('@'))
     }
 
-    /// What the source that the spec names says of its own origin; nothing when it says nothing.
+    /// What the source that the spec names says of its own origin, else its revision.
     fn origin(&self, wanted: &OutputArtifact) -> Option<BTreeMap<String, String>> {
         let source = self.source(wanted.origin_revision.as_ref())?;
-        let origin = source.metadata.as_ref()?.get(ORIGIN)?;
+        let origin = source.metadata.as_ref().and_then(|metadata| metadata.get(ORIGIN));
+        let origin = origin.unwrap_or(&source.revision);
         Some(BTreeMap::from([(ORIGIN.to_owned(), origin.clone())]))
     }
 }

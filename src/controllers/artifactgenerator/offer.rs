@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::make::{KIND, Output};
 use super::status::Ending;
-use super::{COMPONENT, RecordError};
+use super::{COMPONENT, RecordError, report};
 use crate::api::extensions::{ArtifactGenerator, FINALIZER, GENERATOR_LABEL, GROUP, GeneratedArtifact};
 use crate::api::meta::{READY, SUCCEEDED};
 use crate::api::source::{Artifact, ExternalArtifact};
 use crate::cluster::client::{explain, is_code};
+use crate::cluster::events::Severity;
 use crate::controllers::Shared;
 use crate::controllers::record::{self, Reconciled};
 use crate::core::conditions::Conditions;
@@ -56,6 +57,12 @@ pub(super) async fn offer(
         api.patch_status(name, &parameters, &Patch::Apply(patch))
             .await
             .map_err(failed)?;
+    }
+    let listed = |entry: &GeneratedArtifact| entry.name == *name && entry.digest == artifact.digest;
+    if !inventory(generator).iter().any(listed) {
+        let (namespace, revision) = (generator.namespace().unwrap_or_default(), &artifact.revision);
+        let message = format!("ExternalArtifact/{namespace}/{name} reconciled with revision {revision}");
+        report::event(generator, shared, Severity::Normal, READY, message);
     }
     Ok(GeneratedArtifact {
         name: name.clone(),

@@ -71,16 +71,16 @@ async fn one(key: &SourceKey, shared: &Shared) -> Result<(Artifact, Arc<dyn File
     let name = format!("{}/{}/{}", key.kind, key.namespace, key.name);
     let not_there = || Missing::Failed(format!("{} \"{}\" not found", key.kind, key.name));
     let not_ready = || Missing::Failed(format!("source '{name}' is not ready"));
+    let foreign = async || match shared.foreign.fetch(key).await {
+        Ok((artifact, snapshot)) => Ok((artifact, snapshot.files)),
+        Err(Foreign::Source) => Err(not_there()),
+        Err(Foreign::Artifact) => Err(not_ready()),
+        Err(Foreign::File(reason) | Foreign::Failed(reason)) => {
+            Err(Missing::Failed(format!("source '{name}': {reason}")))
+        }
+    };
     if shared.foreign.answers_for(key.kind) {
-        let fetched = shared.foreign.fetch(key).await;
-        return match fetched {
-            Ok((artifact, snapshot)) => Ok((artifact, snapshot.files)),
-            Err(Foreign::Source) => Err(not_there()),
-            Err(Foreign::Artifact) => Err(not_ready()),
-            Err(Foreign::File(reason) | Foreign::Failed(reason)) => {
-                Err(Missing::Failed(format!("source '{name}': {reason}")))
-            }
-        };
+        return foreign().await;
     }
     let api: Api<GitRepository> = Api::namespaced(shared.client.clone(), &key.namespace);
     let repository = match api.get_opt(&key.name).await {
@@ -93,6 +93,9 @@ async fn one(key: &SourceKey, shared: &Shared) -> Result<(Artifact, Arc<dyn File
             )));
         }
     };
+    if shared.foreign.has(&repository) {
+        return foreign().await;
+    }
     let artifact = repository
         .status
         .and_then(|status| status.artifact)

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
 use crate::core::snapshot::Files;
+use crate::core::yaml::to_yaml;
 use crate::render::Pool;
 use crate::source::archive::Archive;
 use crate::source::compose::Tools;
@@ -20,12 +21,9 @@ pub(super) struct Workers {
 }
 
 impl Tools for Workers {
-    /// Written as JSON, which is YAML that no two dialects read differently.
     fn merge(&self, below: &[u8], above: &[u8]) -> Result<Vec<u8>, String> {
         let (below, above) = (self.read(below)?, self.read(above)?);
-        let mut merged = serde_json::to_vec_pretty(&merged(below, above)).map_err(|error| error.to_string())?;
-        merged.push(b'\n');
-        Ok(merged)
+        Ok(to_yaml(&Value::Object(merged(below, above))).into_bytes())
     }
 
     fn extract(&self, archive: &[u8]) -> Result<Arc<dyn Files>, String> {

@@ -4,8 +4,8 @@
 //! the archive is packed. Only what is merged or extracted is made here: by `Tools`, which the caller brings, because this
 //! room reads no YAML.
 //!
-//! Guarantees: operations happen in their order, later ones over earlier ones; nothing leads out of the result; the number
-//! of files is bounded, and so is what is merged.
+//! Guarantees: operations happen in their order, later ones over earlier ones; nothing leads out of the result; what sources
+//! leave out by default is left out of the result too; the number of files is bounded, and so is what is merged.
 
 mod glob;
 mod operation;
@@ -14,11 +14,13 @@ pub mod pattern;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::artifact::{Archivable, MAX_ENTRIES, hex};
+use super::ignore::{Rules, Summary};
 use crate::api::extensions::CopyOperation;
 use crate::core::snapshot::{DirEntry, FileKind, Files, FilesError};
 
@@ -87,11 +89,20 @@ pub fn compose(
     for operation in operations {
         operation::carry_out(operation, sources, tools, &mut composed)?;
     }
+    composed.leave_out_defaults();
     composed.directories = directories(composed.files.keys());
     Ok(composed)
 }
 
 impl Composed {
+    /// What a source leaves out of its artifact where nobody says otherwise, is not part of this one either.
+    fn leave_out_defaults(&mut self) {
+        let rules = Rules::new(None, Summary::default());
+        let excluded = |path: &str| rules.excludes(path, false, |_| Ok::<_, Infallible>(None));
+        self.files
+            .retain(|path, _| !excluded(path).unwrap_or_else(|never| match never {}));
+    }
+
     /// Puts a file there, in place of what is there.
     fn put(&mut self, path: &str, content: Content) -> Result<(), ComposeError> {
         // What was a directory is a file now, and the other way round.
