@@ -2,7 +2,7 @@
 //!
 //! Guarantees: text and nesting are bounded; every variable and function that an expression names exists; what the
 //! evaluator does not know (messages of protocol buffers) is refused here; each turn of a loop first calls [`ALIVE`], which
-//! fails once the time is up. `variables.name` becomes one variable, so that reading it copies nothing else.
+//! fails once the time is up; numbers are compared whatever their types. `variables.name` becomes one variable, so that reading it copies nothing else.
 
 use std::collections::HashSet;
 
@@ -17,6 +17,10 @@ const MAX_DEPTH: u16 = 48;
 
 /// A function that fails when the time is up; no expression can name it itself.
 pub(super) const ALIVE: &str = "@alive";
+/// Functions that compare as CEL does, where the evaluator's own operators take `2` and `2.0` for different; no expression
+/// can name them itself.
+pub(super) const EQUAL: &str = "@equal";
+pub(super) const DIFFERENT: &str = "@different";
 /// The variable that holds the end of the time.
 pub(crate) const END: &str = "@end";
 
@@ -207,6 +211,14 @@ impl Walk<'_> {
         if call.func_name == operators::OPT_SELECT {
             operators::OPT_INDEX.clone_into(&mut call.func_name);
         }
+        // What is compared with a text is no number, and the operator is faster.
+        if !call.args.iter().any(is_no_number) {
+            match call.func_name.as_str() {
+                operators::EQUALS => EQUAL.clone_into(&mut call.func_name),
+                operators::NOT_EQUALS => DIFFERENT.clone_into(&mut call.func_name),
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -222,9 +234,56 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a value certainly is no number, and holds none.
+fn is_no_number(expression: &IdedExpr) -> bool {
+    let Expr::Literal(literal) = &expression.expr else {
+        return false;
+    };
+    !matches!(
+        literal,
+        LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)
+    )
+}
+
 /// Whether a value may be absent; selecting from it then gives what may be absent again.
 fn is_optional(expression: &IdedExpr) -> bool {
     matches!(&expression.expr, Expr::Call(call) if call.func_name == operators::OPT_INDEX)
+}
+
+/// The whole path that some `has(…)` of an expression looks for by way of a field: `data.foo.bar` for `foo`.
+pub(super) fn looked_for(expression: &IdedExpr, field: &str) -> Option<String> {
+    let within = |parts: Vec<&IdedExpr>| parts.into_iter().find_map(|part| looked_for(part, field));
+    match &expression.expr {
+        Expr::Select(select) if select.test => {
+            let (path, passes) = path(&select.operand)?;
+            let passed = passes.contains(&field);
+            passed.then(|| format!("{path}.{}", select.field))
+        }
+        Expr::Select(select) => looked_for(&select.operand, field),
+        Expr::Call(call) => within(call.target.as_deref().into_iter().chain(&call.args).collect()),
+        Expr::List(list) => within(list.elements.iter().collect()),
+        Expr::Comprehension(each) => within(vec![
+            &each.iter_range,
+            &each.accu_init,
+            &each.loop_cond,
+            &each.loop_step,
+            &each.result,
+        ]),
+        _ => None,
+    }
+}
+
+/// `a.b.c` as it is written, and the fields on the way.
+fn path(expression: &IdedExpr) -> Option<(String, Vec<&str>)> {
+    match &expression.expr {
+        Expr::Ident(name) => Some((name.clone(), Vec::new())),
+        Expr::Select(select) => {
+            let (before, mut fields) = path(&select.operand)?;
+            fields.push(&select.field);
+            Some((format!("{before}.{}", select.field), fields))
+        }
+        _ => None,
+    }
 }
 
 /// `operand[?'field']`.

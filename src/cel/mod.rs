@@ -5,7 +5,7 @@
 //!
 //! Guarantees: text and nesting are bounded before anything is parsed; an evaluation ends within its budget (every turn of
 //! every loop looks at the clock, see `check`); whatever the evaluator does, an error or a panic, comes back as words.
-//! Unlike for Flux's evaluator, a whole number and a fraction are never equal (`2 == 2.0` is false).
+//! Unlike for Flux's evaluator, `in` finds no whole number among fractions (`2 in [2.0]` is false, though `2 == 2.0`).
 
 mod check;
 pub mod health;
@@ -23,7 +23,7 @@ use kube_cel::cel::{Context, ExecutionError, Value, parser};
 use regorus::utils::limits::monotonic_now;
 use serde_json::Value as Json;
 
-use check::ALIVE;
+use check::{ALIVE, DIFFERENT, EQUAL, looked_for};
 pub(crate) use check::{END, Names, parse, variable};
 pub(crate) use values::{from_json, without_fields};
 
@@ -40,6 +40,12 @@ pub(crate) static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
         } else {
             Ok(true)
         }
+    });
+    context.add_function(EQUAL, |one: Value, other: Value| -> Result<bool, ExecutionError> {
+        Ok(one == other)
+    });
+    context.add_function(DIFFERENT, |one: Value, other: Value| -> Result<bool, ExecutionError> {
+        Ok(one != other)
     });
     // For type checkers, of which there is none here.
     context.add_function("dyn", |This(value): This<Value>| -> Result<Value, ExecutionError> {
@@ -89,9 +95,21 @@ impl Expression {
         match answer {
             Some(Ok(Value::Bool(answer))) => Ok(answer),
             Some(Ok(_)) => failed("the result is not a boolean"),
-            Some(Err(error)) => failed(&error.to_string()),
+            Some(Err(error)) => failed(&words(&error, &self.parsed)),
             None => failed("the evaluator failed in itself"),
         }
+    }
+}
+
+/// What went wrong, in the words of Flux's evaluator where it has some: what `has` looks for is named as a whole.
+fn words(error: &ExecutionError, expression: &parser::Expression) -> String {
+    match error {
+        ExecutionError::NoSuchKey(key) => match looked_for(expression, key) {
+            Some(path) => format!("no such attribute(s): {path}"),
+            None => format!("no such key: {key}"),
+        },
+        ExecutionError::UndeclaredReference(name) => format!("no such attribute(s): {name}"),
+        other => other.to_string(),
     }
 }
 
@@ -142,6 +160,22 @@ mod tests {
             "status.replicas == 2 && status.share < 1.0 && status.replicas > 1",
             Ok(true),
         );
+        check("status.replicas == 2.0 && 2.0 == status.replicas && 2u == 2", Ok(true));
+        check(
+            "status.replicas != 2.0 || status.replicas == 2.5 || status.share == 1",
+            Ok(false),
+        );
+        check("[1, {'a': 2}] == [1.0, {'a': 2.0}]", Ok(true));
+        check(
+            "status.phase == 2 || status.labels == 2 || status.conditions == {}",
+            Ok(false),
+        );
+        check("status.?other == optional.none()", Ok(true));
+        check("status.missing == 2", Err("no such key: missing"));
+        check(
+            "has(status.missing.deep)",
+            Err("no such attribute(s): status.missing.deep"),
+        );
         check("has(status.ready) && !has(status.other)", Ok(true));
         check("status.?ready.orValue(false)", Ok(true));
         check("status.?other.orValue('none') == 'none'", Ok(true));
@@ -152,8 +186,8 @@ mod tests {
         check("status[?'other'].hasValue()", Ok(false));
         check("status.phase.lowerAscii() == 'up'", Ok(true));
         check("sets.contains([1, 2], [2])", Ok(true));
-        check("status.missing", Err("No such key: missing"));
-        check("spec.missing", Err("Undeclared reference to 'spec'"));
+        check("status.missing", Err("no such key: missing"));
+        check("spec.missing", Err("no such attribute(s): spec"));
         check("status.replicas", Err("the result is not a boolean"));
     }
 

@@ -59,7 +59,7 @@ mod tests {
         check("dep.status.conditions.exists(c, c.type == 'Ready')", Ok(false));
         check(
             "dep.status.ready == true",
-            Err("failed to evaluate the CEL expression 'dep.status.ready == true': No such key: ready"),
+            Err("failed to evaluate the CEL expression 'dep.status.ready == true': no such key: ready"),
         );
     }
 
