@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 use super::diff::{tokens, without};
 use super::fields::FieldSet;
 
-/// The desired object with the ignored fields as they are in the live one.
+/// The desired object with the ignored fields as they are in the live one. `ours` says whether a manager's fields are ours,
+/// or will be when it is sent.
 #[must_use]
-pub fn as_it_is(desired: &Value, live: &Value, pointers: &[String], manager: &str) -> Value {
-    let others = applied_by_others(live, manager);
+pub fn as_it_is(desired: &Value, live: &Value, pointers: &[String], ours: impl Fn(&str) -> bool) -> Value {
+    let others = applied_by_others(live, ours);
     let mut sent = desired.clone();
     let mut not_sent: Vec<&str> = Vec::new();
     for pointer in pointers {
@@ -60,13 +61,13 @@ fn taken_over(declared: &Value, stored: &Value) -> Value {
 }
 
 /// The field sets of other managers that apply. Those that update do not mind when somebody else owns the same value.
-fn applied_by_others(live: &Value, manager: &str) -> Vec<FieldSet> {
+fn applied_by_others(live: &Value, ours: impl Fn(&str) -> bool) -> Vec<FieldSet> {
     let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
     let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let others = entries
         .into_iter()
         .flatten()
-        .filter(|entry| text(entry, "operation") == "Apply" && text(entry, "manager") != manager);
+        .filter(|entry| text(entry, "operation") == "Apply" && !ours(&text(entry, "manager")));
     others
         .filter_map(|entry| FieldSet::parse(entry.get("fieldsV1")?).ok())
         .collect()
@@ -88,7 +89,7 @@ mod tests {
         let check = |pointers: &[&str], owner: Value, expect: Value| {
             let pointers: Vec<String> = pointers.iter().map(|&one| one.to_owned()).collect();
             assert_eq!(
-                as_it_is(&desired, &live(owner), &pointers, "ours"),
+                as_it_is(&desired, &live(owner), &pointers, |manager| manager == "ours"),
                 expect,
                 "{pointers:?}"
             );

@@ -77,6 +77,12 @@ impl TakeOver {
         Self::of(desired, live, &self.others)
     }
 
+    /// Whether the fields of a manager are taken.
+    #[must_use]
+    pub fn takes(&self, manager: &str) -> bool {
+        is_named(manager, &self.others)
+    }
+
     /// The JSON patch.
     #[must_use]
     pub fn patch(&self) -> &Patch {
@@ -111,15 +117,16 @@ fn is_taken(entry: &Value, others: &[String]) -> bool {
     if !text(entry, "subresource").is_empty() {
         return false;
     }
-    let named = TAKEN
-        .iter()
-        .copied()
-        .chain(others.iter().map(String::as_str))
-        .any(|start| !start.is_empty() && manager.starts_with(start));
+    let named = is_named(manager, others);
     // What Flux wrote under this name before it applied server-side.
     let before = manager == FIELD_MANAGER && operation == "Update";
     let ours = manager == FIELD_MANAGER && operation == "Apply";
     !ours && (named || before)
+}
+
+fn is_named(manager: &str, others: &[String]) -> bool {
+    let mut names = TAKEN.iter().copied().chain(others.iter().map(String::as_str));
+    names.any(|start| !start.is_empty() && manager.starts_with(start))
 }
 
 fn text<'a>(entry: &'a Value, field: &str) -> &'a str {

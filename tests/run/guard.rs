@@ -3,12 +3,12 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, alice, eventually};
 use crate::tenants::account;
-use crate::world::{CONFIG_MAP, DEPLOYMENT, Setup, config_map, deployment};
+use crate::world::{CONFIG_MAP, DEPLOYMENT, Setup, World, config_map, deployment};
 
 #[tokio::test]
 async fn a_manual_change_of_what_git_declares_is_refused_with_its_reason() {
@@ -110,12 +110,50 @@ async fn a_manual_change_of_what_git_declares_is_refused_with_its_reason() {
         refused.contains("guard.weir.dev") && refused.contains("data.value"),
         "{refused}"
     );
+    an_ignored_field_passes(&world, &alice).await;
     let metrics = world.weir.metrics().await;
     assert!(
         metrics.contains("weir_guard_denied_total{kind=\"Deployment\","),
         "{metrics}"
     );
     uninstall(&world.cluster).await;
+}
+
+/// What `spec.ignore` leaves to others, the door leaves to them too: tried dry, as `kubectl diff` does, applied and scaled.
+async fn an_ignored_field_passes(world: &World, alice: &Cluster) {
+    let commit = world.commit(&[("loose/loose.yaml", &deployment("loose", "1", ""))]);
+    let ignore = json!([{"paths": ["/spec/replicas"], "target": {"kind": "Deployment"}}]);
+    let spec = json!({"path": "./loose", "ignore": ignore});
+    world.kustomization("loose", spec).await;
+    world.ready("loose", &commit).await;
+    let api = alice.api(DEPLOYMENT, &world.namespace);
+    let apply = async |dry_run: bool, spec: Value| {
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "loose"}, "spec": spec});
+        let mut parameters = PatchParams::apply("kubectl").force();
+        parameters.dry_run = dry_run;
+        let applied = api.patch("loose", &parameters, &Patch::Apply(object)).await;
+        applied.map(|object| object.data["spec"]["replicas"].clone())
+    };
+    assert_eq!(apply(true, json!({"replicas": 3})).await.unwrap(), 3);
+    assert_eq!(apply(false, json!({"replicas": 3})).await.unwrap(), 3);
+    let scale = Patch::Merge(json!({"spec": {"replicas": 4}}));
+    api.patch_scale("loose", &PatchParams::default(), &scale).await.unwrap();
+    // Not the field beside it, together with the ignored one; tried dry that is told, not refused.
+    let added = apply(false, json!({"replicas": 5, "minReadySeconds": 5})).await;
+    assert!(added.is_ok(), "Git does not declare that: {added:?}");
+    let image = json!({"replicas": 6, "template": {"spec": {"containers": [{"name": "main", "image": "registry.example/x:1"}]}}});
+    assert_eq!(apply(true, image.clone()).await.unwrap(), 6);
+    let refused = apply(false, image).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("guard.weir.dev") && refused.contains("registry.example/x:1") && !refused.contains("replicas"),
+        "{refused}"
+    );
+    // Weir applies something else, and what she set stays.
+    let commit = world.commit(&[("loose/loose.yaml", &deployment("loose", "1", "note: 'x'"))]);
+    world.ready("loose", &commit).await;
+    let loose = world.get(DEPLOYMENT, "loose").await.unwrap();
+    assert_eq!(loose["spec"]["replicas"], 5);
 }
 
 /// Applies the webhook configurations of `manifests/base`, for one namespace and at this address.

@@ -260,7 +260,9 @@ impl Reverter {
         let Some(live) = objects.get(&memory.gvk, object).await? else {
             return Ok(desired);
         };
-        let value = ignored::as_it_is(desired.value(), live.value(), &memory.ignored, FIELD_MANAGER);
+        let value = ignored::as_it_is(desired.value(), live.value(), &memory.ignored, |manager| {
+            manager == FIELD_MANAGER
+        });
         Ok(Object::new(value).unwrap_or(desired))
     }
 
