@@ -15,20 +15,30 @@
     clippy::indexing_slicing
 )]
 
+#[path = "run/artifacts.rs"]
+mod artifacts;
 #[path = "run/bad_git.rs"]
 mod bad_git;
+#[path = "run/building.rs"]
+mod building;
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "run/contract.rs"]
+mod contract;
 #[path = "run/decryption.rs"]
 mod decryption;
 #[path = "run/deletion.rs"]
 mod deletion;
 #[path = "run/expressions.rs"]
 mod expressions;
+#[path = "support/files.rs"]
+mod files;
 #[path = "run/flags.rs"]
 mod flags;
 #[path = "run/foreign.rs"]
 mod foreign;
+#[path = "run/gates.rs"]
+mod gates;
 #[path = "run/generator.rs"]
 mod generator;
 #[path = "support/git_server.rs"]

@@ -12,10 +12,10 @@
 
 pub mod health;
 pub mod objects;
+mod outcome;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -30,6 +30,7 @@ use crate::core::object::{Gvk, Object, ObjectRef};
 use crate::plan::{Action, Change, Deletion, Plan, Stage};
 use health::{Patience, Wanted};
 use objects::{Mode, ObjectError, Objects};
+pub use outcome::{Applied, Done, Outcome};
 
 /// How many requests one reconciliation has in flight. Flux's default for `--concurrent-ssa` is 4; dry runs are cheap
 /// for the API server, and its fair queueing bounds the whole.
@@ -41,85 +42,11 @@ const RECREATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often to look whether it is gone.
 const RECREATE_POLL: Duration = Duration::from_millis(200);
 
+/// How much of a name stays where it gets an ending: names of many kinds may have 63 bytes.
+const SHORT_NAME: usize = 50;
+
 /// How often fields are taken over from others who write meanwhile: a controller writes status a few times a second at most.
 const TAKE_OVER_ATTEMPTS: u32 = 5;
-
-/// What was done with one object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Done {
-    /// It did not exist.
-    Created,
-    /// It differed.
-    Configured,
-    /// An immutable field changed and force was allowed.
-    Recreated,
-    /// It was as it should be.
-    Unchanged,
-    /// A control marker says to leave it alone.
-    Skipped,
-    /// Git no longer has it.
-    Deleted,
-}
-
-impl Done {
-    /// The word that Flux and kubectl print.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Configured => "configured",
-            Self::Recreated => "recreated",
-            Self::Unchanged => "unchanged",
-            Self::Skipped => "skipped",
-            Self::Deleted => "deleted",
-        }
-    }
-}
-
-/// One object and what was done with it.
-#[derive(Debug, Clone)]
-pub struct Applied {
-    /// The object.
-    pub object: ObjectRef,
-    /// Its kind with version.
-    pub gvk: Gvk,
-    /// What was done.
-    pub done: Done,
-    /// What the API server holds now; `None` for skipped and deleted objects.
-    pub stored: Option<Object>,
-}
-
-/// What came of carrying a plan out.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// What was done, in order.
-    pub applied: Vec<Applied>,
-    /// What stood in the way; empty when all went well.
-    pub failures: Vec<ObjectError>,
-    /// Whether the failures are of pruning only: everything that Git declares is applied.
-    pub only_pruning_failed: bool,
-    /// What the Kustomization owns now.
-    pub inventory: Inventory,
-}
-
-impl Outcome {
-    /// Lines such as `ConfigMap/prod/web configured`, without what was left as it was.
-    #[must_use]
-    pub fn change_log(&self) -> Vec<String> {
-        let moved = self
-            .applied
-            .iter()
-            .filter(|one| !matches!(one.done, Done::Unchanged | Done::Skipped));
-        moved.map(|one| format!("{} {}", one.object, one.done.word())).collect()
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.failures.iter().map(ToString::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
 
 /// Carries a plan out. `previous` is the inventory so far; it decides what is still owned after a failure.
 pub async fn carry_out(objects: &Objects, plan: &Plan, previous: &Inventory) -> Outcome {
@@ -343,9 +270,36 @@ async fn dry_run_one(objects: &Objects, change: &Change) -> Result<Needed, Objec
             _ => Needed::Apply,
         },
         Err(error) if change.force && change.live.is_some() && error.is_immutable() => Needed::Recreate,
+        Err(error)
+            if change.force
+                && change.live.is_some()
+                && error.may_be_immutable()
+                && would_do_anew(objects, &change.desired.object).await =>
+        {
+            Needed::Recreate
+        }
         Err(error) => return Err(error),
     };
     Ok(needed)
+}
+
+/// Whether an object that may not become what it should be could be made so anew: asked under another name. Without
+/// that, one that is wrong in itself would be deleted for nothing.
+async fn would_do_anew(objects: &Objects, desired: &Object) -> bool {
+    let mut value = desired.value().clone();
+    if let Some(name) = value.pointer_mut("/metadata/name") {
+        let end = desired.name().floor_char_boundary(SHORT_NAME);
+        let short = desired
+            .name()
+            .get(..end)
+            .unwrap_or_default()
+            .trim_end_matches(['-', '.']);
+        *name = format!("{short}-anew").into();
+    }
+    match Object::new(value) {
+        Ok(other) => objects.apply(&other, Mode::DryRun).await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 async fn write(objects: &Objects, change: &Change, needed: Needed) -> Result<Applied, ObjectError> {
@@ -405,7 +359,11 @@ pub fn sent(change: &Change) -> Cow<'_, Object> {
     let Some(live) = change.live.as_ref().filter(|_| !change.ignored.is_empty()) else {
         return Cow::Borrowed(desired);
     };
-    let value = ignored::as_it_is(desired.value(), live.value(), &change.ignored, FIELD_MANAGER);
+    // What is taken over first is ours by then: left out, it would go.
+    let taken = |manager: &str| change.take_over.as_ref().is_some_and(|taken| taken.takes(manager));
+    let value = ignored::as_it_is(desired.value(), live.value(), &change.ignored, |manager| {
+        manager == FIELD_MANAGER || taken(manager)
+    });
     Object::new(value).map_or(Cow::Borrowed(desired), Cow::Owned)
 }
 

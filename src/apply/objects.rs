@@ -38,7 +38,7 @@ pub enum Mode {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ObjectError {
     /// The kind is not served, or discovery failed.
-    #[error("{object}: {source}")]
+    #[error("{object} dry-run failed: {source}")]
     Kind {
         /// The object.
         object: ObjectRef,
@@ -62,7 +62,8 @@ pub enum ObjectError {
 }
 
 impl ObjectError {
-    /// Whether the API server says that a field cannot be changed, so that only recreating the object helps.
+    /// Whether it is said in words that a field cannot be changed, so that only recreating the object helps: by the API
+    /// server, or by a webhook or a rule of a CRD, whatever code they answer with.
     #[must_use]
     pub fn is_immutable(&self) -> bool {
         match self {
@@ -72,11 +73,19 @@ impl ObjectError {
                 message,
                 ..
             } => {
-                matches!(code, 409 | 422)
-                    && (message.contains("immutable") || message.contains("Forbidden: updates to"))
+                let refused = matches!(code, 409 | 422);
+                message.contains("is immutable")
+                    || message.contains("immutable field")
+                    || refused && (message.contains("immutable") || message.contains("Forbidden: updates to"))
             }
             _ => false,
         }
+    }
+
+    /// Whether a change is refused in a way that may be because of what the object was before.
+    #[must_use]
+    pub fn may_be_immutable(&self) -> bool {
+        matches!(self, Self::Refused { action: "dry-run", code, .. } if matches!(code, 409 | 422))
     }
 
     /// Whether the object has changed since it was read.
@@ -280,5 +289,47 @@ fn refused(object: &ObjectRef, action: &'static str, error: &kube::Error) -> Obj
         code,
         reason,
         message: explain(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_be_changed_is_recreated() {
+        let check = |code: u16, message: &str, immutable: bool, perhaps: bool| {
+            let error = ObjectError::Refused {
+                object: ObjectRef {
+                    group: String::new(),
+                    kind: "Thing".to_owned(),
+                    namespace: String::new(),
+                    name: "x".to_owned(),
+                },
+                action: "dry-run",
+                code,
+                reason: String::new(),
+                message: message.to_owned(),
+            };
+            let told = (error.is_immutable(), error.may_be_immutable());
+            assert_eq!(told, (immutable, perhaps), "{code} {message}");
+        };
+        check(422, "spec.selector: Invalid value: field is immutable", true, true);
+        check(
+            422,
+            "spec: Forbidden: updates to statefulset spec for fields other than",
+            true,
+            true,
+        );
+        check(
+            403,
+            "admission webhook \"x\" denied the request: size is immutable",
+            true,
+            false,
+        );
+        check(400, "immutable field changed", true, false);
+        check(422, "roleRef: Invalid value: cannot change roleRef", false, true);
+        check(409, "the object has been modified", false, true);
+        check(403, "forbidden", false, false);
     }
 }

@@ -28,6 +28,7 @@ use crate::controllers::{Settings, Shared, Watched, drift, freeze, kustomization
 use crate::core::duration::parse_duration;
 use crate::core::gates::Gates;
 use crate::core::identity::Identity;
+use crate::core::selector::LabelSelector;
 use crate::render::keys::SecretName;
 use crate::render::{Decrypting, Options as PoolOptions, Pool};
 use crate::serve::health::{Offer, Readiness};
@@ -99,6 +100,18 @@ pub struct Run {
     /// How long to wait for a dependency or an artifact when no event tells of it.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub requeue_dependency: String,
+    /// By how many percent of itself an interval is stretched at most, so that objects made together do not stay together.
+    #[arg(long, value_name = "PERCENT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub interval_jitter_percentage: u8,
+    /// How long to wait after the first failure of a source; every other one in a row doubles it.
+    #[arg(long, value_name = "DURATION", default_value = "750ms")]
+    pub min_retry_delay: String,
+    /// The longest wait after failures of a source in a row.
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub max_retry_delay: String,
+    /// Refuses bases that would have to be fetched from elsewhere. Weir never fetches any.
+    #[arg(long, hide = true)]
+    pub no_remote_bases: bool,
     /// Refuses references to sources in other namespaces.
     #[arg(long)]
     pub no_cross_namespace_refs: bool,
@@ -175,6 +188,10 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         encoding: arguments.log_encoding,
     })?;
     let requeue_dependency = parse_duration(&arguments.requeue_dependency).context("--requeue-dependency")?;
+    let source_retry = (
+        parse_duration(&arguments.min_retry_delay).context("--min-retry-delay")?,
+        parse_duration(&arguments.max_retry_delay).context("--max-retry-delay")?,
+    );
     let retention = Retention {
         records: usize::from(arguments.artifact_retention_records),
         ttl: parse_duration(&arguments.artifact_retention_ttl).context("--artifact-retention-ttl")?,
@@ -254,10 +271,14 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     } else {
         Watched::Only(arguments.runtime_namespace.clone())
     };
+    let own_labels = arguments.watch_label_selector.as_deref().map(LabelSelector::parse);
+    let own_labels = own_labels
+        .transpose()
+        .map_err(|error| anyhow::anyhow!("--watch-label-selector: {error}"))?;
     let foreign = Foreign::new(
         &client,
         &watched,
-        &arguments.reconcilers,
+        (&arguments.reconcilers, own_labels),
         snapshots.clone(),
         arguments.storage_path.clone(),
         &shutdown,
@@ -279,6 +300,8 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         settings: Settings {
             concurrent: arguments.concurrent,
+            interval_jitter_percentage: arguments.interval_jitter_percentage,
+            source_retry,
             gates,
             max_prune: arguments.max_prune,
             custom_stage,

@@ -17,6 +17,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 use tokio::sync::Mutex as Turn;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,7 @@ use super::Watched;
 use super::snapshots::{Snapshots, SourceKey};
 use crate::api::source::{Artifact, GROUP};
 use crate::cluster::client::explain;
+use crate::core::selector::LabelSelector;
 use crate::core::snapshot::Snapshot;
 use crate::source::download::{DownloadError, download};
 
@@ -62,6 +64,10 @@ pub struct Foreign {
     watched: Watched,
     snapshots: Snapshots,
     directory: PathBuf,
+    /// Kinds that this process reconciles, in small letters.
+    own: Arc<[String]>,
+    /// Which objects of those kinds are this process's; all of them when there is none.
+    own_labels: Option<LabelSelector>,
     stores: Arc<HashMap<&'static str, Store<DynamicObject>>>,
     /// Of the kinds that nobody has used yet. Most clusters have only some of them installed.
     unused: Arc<Mutex<HashMap<&'static str, Writer<DynamicObject>>>>,
@@ -70,35 +76,36 @@ pub struct Foreign {
     held: Arc<Mutex<HashMap<SourceKey, Held>>>,
 }
 
-/// Revision and digest.
-type Held = Arc<Turn<Option<(String, String)>>>;
+/// What makes an artifact another one: revision, digest, and where it is. Who moves one has it fetched from there, and
+/// hears when it is not.
+type Identity = (String, String, String);
+type Held = Arc<Turn<Option<Identity>>>;
 
 impl Foreign {
-    /// Answers for all kinds of sources but those that this process reconciles (`own`, in small letters). Temporary files are
-    /// made in `directory`.
+    /// Answers for all kinds of sources but those that this process reconciles (`own`, in small letters), and for objects of
+    /// those that are not its own. Temporary files are made in `directory`.
     #[must_use]
     pub fn new(
         client: &Client,
         watched: &Watched,
-        own: &[String],
+        (own, own_labels): (&[String], Option<LabelSelector>),
         snapshots: Snapshots,
         directory: PathBuf,
         shutdown: &CancellationToken,
     ) -> Self {
-        let foreign = KINDS
-            .iter()
-            .filter(|(kind, _)| !own.contains(&kind.to_ascii_lowercase()));
         let (mut stores, mut unused) = (HashMap::new(), HashMap::new());
-        for (kind, _) in foreign {
+        for (kind, _) in KINDS {
             let writer = Writer::new(resource(kind));
-            stores.insert(*kind, writer.as_reader());
-            unused.insert(*kind, writer);
+            stores.insert(kind, writer.as_reader());
+            unused.insert(kind, writer);
         }
         Self {
             client: client.clone(),
             watched: watched.clone(),
             snapshots,
             directory,
+            own: own.into(),
+            own_labels,
             stores: Arc::new(stores),
             unused: Arc::new(Mutex::new(unused)),
             shutdown: shutdown.clone(),
@@ -109,7 +116,19 @@ impl Foreign {
     /// Whether sources of a kind are reconciled elsewhere.
     #[must_use]
     pub fn answers_for(&self, kind: &str) -> bool {
-        self.stores.contains_key(kind)
+        !self.own.contains(&kind.to_ascii_lowercase())
+    }
+
+    /// Whether an object of a kind that this process reconciles is another process's all the same: the installation is
+    /// divided by `--watch-label-selector` or by namespaces.
+    #[must_use]
+    pub fn has(&self, object: &impl ResourceExt) -> bool {
+        let elsewhere = match &self.watched {
+            Watched::All => false,
+            Watched::Only(namespace) => object.namespace().as_ref() != Some(namespace),
+        };
+        let labels = self.own_labels.as_ref();
+        elsewhere || labels.is_some_and(|labels| !labels.matches(object.labels()))
     }
 
     /// What a source holds now, fetched if that has not been done yet.
@@ -137,7 +156,7 @@ impl Foreign {
         let artifact = artifact(&object).ok_or(Missing::Artifact)?;
         let turn = self.turn(key);
         let mut held = turn.lock().await;
-        let wanted = (artifact.revision.clone(), artifact.digest.clone());
+        let wanted = identity(&artifact);
         if held.as_ref() == Some(&wanted)
             && let Some(snapshot) = self.snapshots.get(key)
         {
@@ -192,12 +211,12 @@ impl Foreign {
         while let Some(event) = events.next().await {
             match event {
                 Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => self.seen(kind, &object),
-                Ok(watcher::Event::Delete(object)) => {
+                Ok(watcher::Event::Delete(object)) if self.answers_for(kind) || self.has(&object) => {
                     let key = key(kind, &object);
                     self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                     self.snapshots.forget(&key);
                 }
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                Ok(watcher::Event::Delete(_) | watcher::Event::Init | watcher::Event::InitDone) => {}
                 // Most likely the kind is not installed, which is as good as that there are none.
                 Err(error) => tracing::debug!(kind, error = %error, "watch interrupted, resuming"),
             }
@@ -206,6 +225,9 @@ impl Foreign {
 
     /// Fetches what is new of a source in use; those who wait for their first artifact are told that there is one.
     fn seen(&self, kind: &'static str, object: &DynamicObject) {
+        if !self.answers_for(kind) && !self.has(object) {
+            return;
+        }
         let key = key(kind, object);
         let Some(artifact) = artifact(object) else {
             return;
@@ -216,7 +238,7 @@ impl Foreign {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
             .cloned();
-        let (foreign, wanted) = (self.clone(), (artifact.revision, artifact.digest));
+        let (foreign, wanted) = (self.clone(), identity(&artifact));
         tokio::spawn(async move {
             let in_use = match turn {
                 Some(turn) => {
@@ -245,9 +267,27 @@ fn key(kind: &'static str, object: &DynamicObject) -> SourceKey {
     }
 }
 
+/// What a status offers. Others write what they like: only where it is and what it is has to be there.
 fn artifact(object: &DynamicObject) -> Option<Artifact> {
     let artifact = object.data.get("status")?.get("artifact")?;
-    serde_json::from_value(artifact.clone()).ok()
+    let text = |field: &str| artifact.get(field).and_then(Value::as_str).map(str::to_owned);
+    let metadata = artifact.get("metadata").cloned().map(serde_json::from_value);
+    Some(Artifact {
+        url: text("url")?,
+        revision: text("revision")?,
+        path: text("path").unwrap_or_default(),
+        digest: text("digest").unwrap_or_default(),
+        last_update_time: text("lastUpdateTime").unwrap_or_default(),
+        size: artifact.get("size").and_then(Value::as_i64),
+        metadata: metadata.and_then(Result::ok).flatten(),
+    })
+}
+
+fn identity(artifact: &Artifact) -> Identity {
+    let Artifact {
+        revision, digest, url, ..
+    } = artifact;
+    (revision.clone(), digest.clone(), url.clone())
 }
 
 fn resource(kind: &str) -> ApiResource {

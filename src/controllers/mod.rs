@@ -89,6 +89,10 @@ pub struct Settings {
     pub concurrent: u16,
     /// `--requeue-dependency`: how long to wait for a dependency or an artifact when no event tells of it.
     pub requeue_dependency: Duration,
+    /// `--interval-jitter-percentage`: by how much of itself an interval is stretched at most.
+    pub interval_jitter_percentage: u8,
+    /// `--min-retry-delay` and `--max-retry-delay`: the first and the longest wait after failures of a source in a row.
+    pub source_retry: (Duration, Duration),
     /// `--no-cross-namespace-refs`.
     pub no_cross_namespace_refs: bool,
     /// `--default-service-account`: in whose name a Kustomization is carried out that names nobody.

@@ -1,11 +1,12 @@
 //! Runs one controller: watches its kind, queues what has changed for its reconciler, and stops gracefully.
 //!
-//! Guarantees: an object is queued when its spec, a control annotation or its deletion changes, and not for the status
-//! that the controller itself writes; one object is never reconciled twice at the same time; after `shutdown` nothing new
-//! starts and what runs ends; a process that does not lead holds the same objects in its store, for its webhook.
+//! Guarantees: an object is queued when its spec, its labels, a control annotation or its deletion changes, and not for the
+//! status that the controller itself writes; one object is never reconciled twice at the same time; after `shutdown` nothing
+//! new starts and what runs ends; a process that does not lead holds the same objects in its store, for its webhook.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
@@ -33,6 +34,8 @@ struct Trigger {
     enabled: Option<String>,
     /// Annotations of Weir's own: what they say counts at once.
     own: Vec<(String, String)>,
+    /// Sum of the labels: expressions of those who depend on it may read them.
+    labels: u64,
 }
 
 /// What a controller watches and how.
@@ -158,5 +161,10 @@ fn trigger<K: Resource>(object: &K) -> Trigger {
             .filter(|(key, _)| key.starts_with(OWN_PREFIX))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
+        labels: {
+            let mut sum = DefaultHasher::new();
+            object.labels().hash(&mut sum);
+            sum.finish()
+        },
     }
 }

@@ -111,6 +111,8 @@ pub struct Gates {
     pub external_artifact: bool,
     /// The log names applied objects grouped by what was done with them.
     pub group_change_log: bool,
+    /// Objects may name service accounts of their own for clouds; here it only decides what is said of that.
+    pub object_level_workload_identity: bool,
     /// A variable without value or default fails a build.
     pub strict_substitutions: bool,
 }
@@ -163,6 +165,7 @@ impl Gates {
             disable_fail_fast: on("DisableFailFastBehavior"),
             external_artifact: on("ExternalArtifact"),
             group_change_log: on("GroupChangeLog"),
+            object_level_workload_identity: on("ObjectLevelWorkloadIdentity"),
             strict_substitutions: on("StrictPostBuildSubstitutions"),
         }
     }

@@ -56,6 +56,14 @@ pub struct Change {
     pub stage: Stage,
 }
 
+impl Change {
+    /// Whether it is left alone because the object in the cluster says so, not the one in Git.
+    #[must_use]
+    pub fn is_left_by_live(&self) -> bool {
+        self.action == Action::Skip && !says_skip(&self.desired.object, self.live.is_some())
+    }
+}
+
 /// An object that Git no longer has.
 #[derive(Debug, Clone)]
 pub struct Deletion {
@@ -151,9 +159,7 @@ fn change(desired: Desired, live: Option<Object>, options: Options<'_>) -> Chang
         let key = format!("{GROUP}/{key}");
         desired.object.marker_is(&key, value) || live.as_ref().is_some_and(|live| live.marker_is(&key, value))
     };
-    let skip = marked("reconcile", "disabled")
-        || marked("ssa", "Ignore")
-        || (live.is_some() && desired.object.marker_is(&format!("{GROUP}/ssa"), "IfNotPresent"));
+    let skip = says_skip(&desired.object, live.is_some()) || live.as_ref().is_some_and(|live| says_skip(live, false));
     let action = match (&live, skip) {
         (_, true) => Action::Skip,
         (None, _) => Action::Create,
@@ -180,6 +186,12 @@ fn change(desired: Desired, live: Option<Object>, options: Options<'_>) -> Chang
         take_over,
         ignored,
     }
+}
+
+/// Whether an object says to leave it alone; `exists` is for what is only made, never changed.
+fn says_skip(object: &Object, exists: bool) -> bool {
+    let marked = |key: &str, value: &str| object.marker_is(&format!("{GROUP}/{key}"), value);
+    marked("reconcile", "disabled") || marked("ssa", "Ignore") || exists && marked("ssa", "IfNotPresent")
 }
 
 /// A stale object is deleted only if it still carries this owner's labels and nothing on it says to keep it.

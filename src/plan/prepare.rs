@@ -55,13 +55,13 @@ pub struct Problem {
     pub object: ObjectRef,
     /// Where it is declared, when known.
     pub place: Option<String>,
-    /// What is wrong and what to do.
+    /// What is wrong and what to do; begins as Flux's words after the object do.
     pub reason: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.reason)?;
+        write!(f, "{} {}", self.object, self.reason)?;
         self.place.as_ref().map_or(Ok(()), |place| write!(f, " ({place})"))
     }
 }
@@ -99,12 +99,12 @@ pub fn prepare(
         let known = scope(&gvk).or_else(|| defined.get(&(gvk.group.clone(), gvk.kind.clone())).copied());
         let reason = match known {
             None => Some(format!(
-                "no matches for kind {:?} in version {:?}; is its CRD installed?",
+                "dry-run failed: no matches for kind {:?} in version {:?}; is its CRD installed?",
                 gvk.kind,
                 gvk.api_version()
             )),
             Some(Scope::Namespaced) if item.object.namespace().is_empty() => {
-                Some("namespace not specified; set metadata.namespace or spec.targetNamespace".to_owned())
+                Some("namespace not specified: set metadata.namespace or spec.targetNamespace".to_owned())
             }
             Some(Scope::Cluster) => {
                 item.object.set_namespace("");
@@ -210,8 +210,8 @@ mod tests {
         .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "ConfigMap/a: namespace not specified; set metadata.namespace or spec.targetNamespace (a.yaml:3)\n\
-             Thing/b: no matches for kind \"Thing\" in version \"x.io/v1\"; is its CRD installed? (a.yaml:3)"
+            "ConfigMap/a namespace not specified: set metadata.namespace or spec.targetNamespace (a.yaml:3)\n\
+             Thing/b dry-run failed: no matches for kind \"Thing\" in version \"x.io/v1\"; is its CRD installed? (a.yaml:3)"
         );
     }
 

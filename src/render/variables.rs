@@ -26,7 +26,7 @@ pub struct Variables {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VariablesError {
     /// An object that is not optional is not there.
-    #[error("substitute from '{kind:?}/{name}' error: not found in namespace '{namespace}'")]
+    #[error("substitute from '{kind:?}/{name}' error: {} \"{name}\" not found in namespace '{namespace}'", plural(*kind))]
     NotFound {
         /// ConfigMap or Secret.
         kind: VariablesKind,
@@ -46,7 +46,10 @@ pub enum VariablesError {
         reason: String,
     },
     /// A key that cannot be a variable.
-    #[error("'{0}' is not a variable name: letters, digits and underscores only, and no digit first")]
+    #[error(
+        "'{0}' var name is invalid, must match '^[_[:alpha:]][_[:alpha:][:digit:]]*$': letters, digits and underscores only, \
+        and no digit first"
+    )]
     Name(String),
     /// A Secret's value that is no text.
     #[error("value of '{key}' in Secret '{name}' is not UTF-8")]
@@ -56,6 +59,14 @@ pub enum VariablesError {
         /// The key.
         key: String,
     },
+}
+
+/// What the API server calls them.
+fn plural(kind: VariablesKind) -> &'static str {
+    match kind {
+        VariablesKind::ConfigMap => "configmaps",
+        VariablesKind::Secret => "secrets",
+    }
 }
 
 /// Gathers variables; `None` when the spec does not ask for substitution.
@@ -266,7 +277,10 @@ mod tests {
             .collect();
         assert_eq!(values, [("a", "map"), ("b", "secret"), ("c", "plain"), ("d", "inline")]);
         let error = gather("b", both).unwrap_err().to_string();
-        assert_eq!(error, "substitute from 'ConfigMap/v' error: not found in namespace 'b'");
+        assert_eq!(
+            error,
+            "substitute from 'ConfigMap/v' error: configmaps \"v\" not found in namespace 'b'"
+        );
         let optional = json!([{"kind": "Secret", "name": "other", "optional": true}]);
         assert_eq!(gather("a", optional).unwrap().unwrap().values.len(), 1);
     }

@@ -44,7 +44,9 @@ pub enum DownloadError {
         reason: String,
     },
     /// It is another one.
-    #[error("the artifact at {url} has the digest {found} instead of {expected}")]
+    #[error(
+        "failed to verify archive: computed digest doesn't match provided '{expected}': the artifact at {url} has the digest {found}"
+    )]
     Digest {
         /// Where.
         url: String,
@@ -56,8 +58,11 @@ pub enum DownloadError {
     /// The disk refuses.
     #[error("cannot keep the artifact: {0}")]
     Disk(#[from] std::io::Error),
+    /// Its digest is missing, or of no kind that is known: nothing could be checked.
+    #[error("failed to verify archive: {0}")]
+    NoDigest(String),
     /// It is no archive of files.
-    #[error(transparent)]
+    #[error("failed to extract archive: {0}")]
     Archive(#[from] ArchiveError),
 }
 
@@ -70,8 +75,7 @@ pub async fn download(artifact: &Artifact, directory: &Path, timeout: Duration) 
         url: artifact.url.clone(),
         reason,
     };
-    let expected = Expected::of(&artifact.digest)
-        .ok_or_else(|| unreachable(format!("its digest {:?} is of no kind that is known", artifact.digest)))?;
+    let expected = Expected::of(&artifact.digest)?;
     let mut waits = WAITS.into_iter();
     let archive = loop {
         let tried = tokio::time::timeout(timeout, fetch(artifact, &expected, directory)).await;
@@ -117,11 +121,11 @@ async fn fetch(artifact: &Artifact, expected: &Expected, directory: &Path) -> Re
         file.write_all(bytes)?;
     }
     let found = hash.finish();
-    if found != artifact.digest.to_ascii_lowercase() {
+    if found != expected.digest {
         return Err(DownloadError::Digest {
             url: url.clone(),
             found,
-            expected: artifact.digest.clone(),
+            expected: expected.digest.clone(),
         });
     }
     file.seek(SeekFrom::Start(0))?;
@@ -162,28 +166,46 @@ fn words(failure: Failure) -> String {
     }
 }
 
+/// The digest that an artifact should have.
+struct Expected {
+    digest: String,
+    kind: Kind,
+}
+
 /// The kinds of digests that sources write.
-enum Expected {
+enum Kind {
     Sha256,
     Sha384,
     Sha512,
 }
 
 impl Expected {
-    fn of(digest: &str) -> Option<Self> {
-        match digest.split_once(':')?.0 {
-            "sha256" => Some(Self::Sha256),
-            "sha384" => Some(Self::Sha384),
-            "sha512" => Some(Self::Sha512),
-            _ => None,
+    /// Without a kind it is of SHA-256, as Flux once wrote it.
+    fn of(digest: &str) -> Result<Self, DownloadError> {
+        if digest.is_empty() {
+            return Err(DownloadError::NoDigest("empty digest".to_owned()));
         }
+        let digest = match digest.contains(':') {
+            true => digest.to_ascii_lowercase(),
+            false => format!("sha256:{}", digest.to_ascii_lowercase()),
+        };
+        let kind = match digest.split_once(':').map(|(kind, _)| kind) {
+            Some("sha256") => Kind::Sha256,
+            Some("sha384") => Kind::Sha384,
+            Some("sha512") => Kind::Sha512,
+            _ => {
+                let why = format!("the digest '{digest}' is of no kind that is known (sha256, sha384, sha512)");
+                return Err(DownloadError::NoDigest(why));
+            }
+        };
+        Ok(Self { digest, kind })
     }
 
     fn hasher(&self) -> Hasher {
-        match self {
-            Self::Sha256 => Hasher::Sha256(Sha256::new()),
-            Self::Sha384 => Hasher::Sha384(Sha384::new()),
-            Self::Sha512 => Hasher::Sha512(Sha512::new()),
+        match self.kind {
+            Kind::Sha256 => Hasher::Sha256(Sha256::new()),
+            Kind::Sha384 => Hasher::Sha384(Sha384::new()),
+            Kind::Sha512 => Hasher::Sha512(Sha512::new()),
         }
     }
 }
@@ -209,5 +231,28 @@ impl Hasher {
             Self::Sha384(hash) => format!("sha384:{}", hex(&hash.finalize())),
             Self::Sha512(hash) => format!("sha512:{}", hex(&hash.finalize())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_says_of_what_kind_it_is_or_is_of_sha_256() {
+        let check = |digest: &str, expect: Result<&str, &str>| {
+            let found = Expected::of(digest);
+            let found = found
+                .as_ref()
+                .map(|one| one.digest.as_str())
+                .map_err(ToString::to_string);
+            assert_eq!(found, expect.map_err(str::to_owned), "{digest}");
+        };
+        check("sha256:AB", Ok("sha256:ab"));
+        check("ab", Ok("sha256:ab"));
+        check("sha512:ab", Ok("sha512:ab"));
+        check("", Err("failed to verify archive: empty digest"));
+        let why = "failed to verify archive: the digest 'md5:ab' is of no kind that is known (sha256, sha384, sha512)";
+        check("md5:ab", Err(why));
     }
 }

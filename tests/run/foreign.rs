@@ -89,7 +89,8 @@ async fn an_artifact_that_is_not_the_one_is_not_built() {
     let (_, message) = world.not_ready("app", "ArtifactFailed").await;
     let digest = artifact["digest"].as_str().unwrap();
     assert!(
-        message.ends_with(&format!("has the digest {digest} instead of {other}")),
+        message.contains(&format!("computed digest doesn't match provided '{other}'"))
+            && message.ends_with(&format!("has the digest {digest}")),
         "{message}"
     );
     assert!(world.get("v1/ConfigMap", "settings").await.is_none());

@@ -24,10 +24,9 @@ async fn an_app_opens_a_private_repository() {
     world.source(json!({"provider": "github"})).await;
     let (object, message) = world.fails(REPOSITORY, "app", "InvalidProviderConfiguration").await;
     assert!(message.contains("github app data must be specified"), "{message}");
-    assert_eq!(
-        condition(&object, "FetchFailed").unwrap().1,
-        "InvalidProviderConfiguration"
-    );
+    for kind in ["FetchFailed", "Stalled"] {
+        assert_eq!(condition(&object, kind).unwrap().1, "InvalidProviderConfiguration");
+    }
 
     let data = json!({"githubAppID": APP, "githubAppInstallationID": INSTALLATION.to_string(),
         "githubAppPrivateKey": key, "githubAppBaseURL": github.url()});

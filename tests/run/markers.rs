@@ -147,6 +147,6 @@ async fn markers_keep_from_pruning_and_substitution_and_allow_force() {
     assert_eq!(value(&world, "kept").await, "one");
     assert_eq!(ids(&object), ["built", "raw", "sealed"]);
     world
-        .event(KUSTOMIZATION, "app", ("Normal", "Progressing", "sealed recreated"))
+        .event(KUSTOMIZATION, "app", ("Normal", "Progressing", "sealed created"))
         .await;
 }

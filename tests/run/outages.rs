@@ -49,9 +49,17 @@ async fn a_git_server_that_is_down_changes_nothing_and_is_followed_when_it_is_ba
         .event(
             REPOSITORY,
             "app",
-            ("Normal", "Succeeded", "stored artifact for revision"),
+            ("Normal", "NewArtifact", "stored artifact for commit 'Change"),
         )
         .await;
+    // With nothing new in it, that it is back is what is told.
+    world.git.stop();
+    world.fails(REPOSITORY, "app", "GitOperationFailed").await;
+    world.git = world.git.restart();
+    let message = world
+        .event(REPOSITORY, "app", ("Normal", "Succeeded", "stored artifact for commit"))
+        .await;
+    assert_eq!(message, format!("stored artifact for commit 'main@sha1:{next}'"));
 }
 
 #[tokio::test]

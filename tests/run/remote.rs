@@ -78,7 +78,10 @@ async fn a_kubeconfig_says_where_and_as_whom() {
     let spec = json!({"path": "./app", "wait": true, "kubeConfig": {"secretRef": {"name": "far"}}});
     world.kustomization("app", spec).await;
     let (_, message) = world.not_ready("app", "ReconciliationFailed").await;
-    let missing = format!("KubeConfig secret '{}/far' not found; create it", world.namespace);
+    let missing = format!(
+        "unable to read KubeConfig secret '{}/far' error: Secret \"far\" not found; create it",
+        world.namespace
+    );
     assert!(message.starts_with(&missing), "{message}");
 
     // What must not be in it is refused by name, and a change of the Secret is seen at once.

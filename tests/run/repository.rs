@@ -197,7 +197,7 @@ async fn a_secret_that_gives_no_access_is_told_at_once() {
     eventually("the missing key is told", async || {
         let found = world.get(REPOSITORY, "app").await.unwrap_or_default();
         let expect = format!(
-            "secret '{}/access': the Secret has the key \"identity\" but not \"known_hosts\"",
+            "failed to configure authentication options: secret '{}/access': the Secret has the key \"identity\" but not \"known_hosts\"",
             world.namespace
         );
         let (.., message) = condition(&found, "Ready").unwrap_or_default();

@@ -80,7 +80,15 @@ async fn a_dependent_waits_without_being_called_failed_and_starts_at_once() {
         .await;
     world.not_ready("first", "ArtifactFailed").await;
     world
-        .event(KUSTOMIZATION, "second", ("Normal", "DependencyNotReady", &own))
+        .event(
+            KUSTOMIZATION,
+            "second",
+            (
+                "Normal",
+                "DependencyNotReady",
+                "Dependencies do not meet ready condition, retrying in 30m0s",
+            ),
+        )
         .await;
 
     let done = world.commit(&[("first/base.yaml", &config_map("base", "one"))]);
@@ -317,7 +325,7 @@ async fn an_immutable_field_is_changed_by_force_only() {
         .await;
     world.ready("app", &second).await;
     assert_eq!(world.data("sealed").await["value"], "two");
-    let line = format!("ConfigMap/{}/sealed recreated", world.namespace);
+    let line = format!("ConfigMap/{}/sealed created", world.namespace);
     world
         .event(KUSTOMIZATION, "app", ("Normal", "Progressing", &line))
         .await;

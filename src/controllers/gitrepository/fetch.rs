@@ -23,17 +23,30 @@ pub struct AccessError {
     /// Ready reason.
     reason: &'static str,
     message: String,
+    /// Only another spec helps.
+    for_good: bool,
 }
 
 impl AccessError {
     fn authentication(message: String) -> Self {
-        let reason = "AuthenticationFailed";
-        Self { reason, message }
+        Self {
+            reason: "AuthenticationFailed",
+            message,
+            for_good: false,
+        }
     }
 
-    fn provider(message: String) -> Self {
-        let reason = "InvalidProviderConfiguration";
-        Self { reason, message }
+    /// What a Secret holds does not do, in Flux's words before the reason.
+    fn options(why: impl std::fmt::Display) -> Self {
+        Self::authentication(format!("failed to configure authentication options: {why}"))
+    }
+
+    fn provider(message: String, for_good: bool) -> Self {
+        Self {
+            reason: "InvalidProviderConfiguration",
+            message,
+            for_good,
+        }
     }
 }
 
@@ -72,9 +85,17 @@ pub(super) async fn fetch(
     old: Option<&GitRepositoryStatus>,
 ) -> Result<Fetched, Ending> {
     let request = request(repository, &shared.client, timeout).await;
-    let mut request = request.map_err(|error| Ending::FetchFailed {
-        reason: error.reason,
-        message: error.message,
+    let mut request = request.map_err(|error| {
+        let AccessError {
+            reason,
+            message,
+            for_good,
+        } = error;
+        if for_good {
+            Ending::Stalled { reason, message }
+        } else {
+            Ending::FetchFailed { reason, message }
+        }
     })?;
     request.shape.includes = included.iter().map(|one| one.mount.clone()).collect();
     request.previous = old
@@ -114,7 +135,9 @@ pub async fn request(
     timeout: Duration,
 ) -> Result<FetchRequest, AccessError> {
     let spec = &repository.spec;
-    let proxy = proxy(repository, client).await.map_err(AccessError::authentication)?;
+    let proxy = proxy(repository, client)
+        .await
+        .map_err(|why| AccessError::authentication(format!("failed to configure proxy options: {why}")))?;
     let access = access(repository, client, proxy.as_ref(), timeout).await?;
     Ok(FetchRequest {
         namespace: repository.namespace().unwrap_or_default(),
@@ -146,9 +169,9 @@ async fn access(
     let Some(reference) = &repository.spec.secret_ref else {
         if github {
             let message = "secretRef with github app data must be specified when provider is set to github";
-            return Err(AccessError::provider(message.to_owned()));
+            return Err(AccessError::provider(message.to_owned(), true));
         }
-        return Access::without_secret(url).map_err(|error| AccessError::authentication(error.to_string()));
+        return Access::without_secret(url).map_err(AccessError::options);
     };
     let name = &reference.name;
     let data = secret(repository, client, name)
@@ -156,26 +179,26 @@ async fn access(
         .map_err(AccessError::authentication)?;
     match (github, App::is_meant(&data)) {
         (true, true) => {
-            let app =
-                App::from_secret(&data).map_err(|error| AccessError::provider(named(repository, name, &error)))?;
+            let app = App::from_secret(&data)
+                .map_err(|error| AccessError::provider(named(repository, name, &error), false))?;
             let credentials = app.credentials(proxy, timeout).await;
-            let credentials =
-                credentials.map_err(|error| AccessError::authentication(named(repository, name, &error)))?;
+            let credentials = credentials.map_err(|error| AccessError::options(named(repository, name, &error)))?;
             let tls = app.tls();
             Ok(Access { credentials, tls })
         }
         (true, false) => {
             let message = "secretRef with github app data must be specified when provider is set to github";
-            Err(AccessError::provider(message.to_owned()))
+            Err(AccessError::provider(message.to_owned(), false))
         }
         (false, true) => {
             let namespace = repository.namespace().unwrap_or_default();
             let message =
                 format!("secretRef '{namespace}/{name}' has github app data but provider is not set to github");
-            Err(AccessError::provider(message))
+            Err(AccessError::provider(message, false))
         }
-        (false, false) => Access::from_secret(url, &data)
-            .map_err(|error| AccessError::authentication(named(repository, name, &error))),
+        (false, false) => {
+            Access::from_secret(url, &data).map_err(|error| AccessError::options(named(repository, name, &error)))
+        }
     }
 }
 

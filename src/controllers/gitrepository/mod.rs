@@ -27,7 +27,7 @@ use crate::source::Fetched;
 pub use fetch::{AccessError, request};
 use fetch::{fetch, times};
 use include::included;
-use report::{is_news, tell, write};
+use report::{is_news, tell, write, write_rested};
 use status::{Ending, Verified};
 use store::{offer_stored, store};
 use verify::{Evidence, verify};
@@ -36,10 +36,6 @@ use verify::{Evidence, verify};
 const COMPONENT: &str = "source-controller";
 /// Field manager of status patches; Flux's.
 const STATUS_MANAGER: &str = "gotk-source-controller";
-/// First wait after a failure; Flux's `--min-retry-delay`.
-const MIN_RETRY: Duration = Duration::from_millis(750);
-/// Longest wait after failures in a row; Flux's `--max-retry-delay`.
-const MAX_RETRY: Duration = Duration::from_secs(15 * 60);
 /// How long after a status could not be written the object is reconciled again.
 const RECORD_RETRY: Duration = Duration::from_secs(5);
 
@@ -125,6 +121,7 @@ async fn look(repository: &Arc<GitRepository>, context: &Arc<Context>) -> Result
     let old = memory.status.clone().or_else(|| repository.status.clone());
     if spec.suspend == Some(true) {
         offer_stored(repository, shared, old.as_ref()).await;
+        write_rested(repository, context, old.as_ref()).await?;
         return Ok(Reconciled::well(Action::await_change()));
     }
     let (interval, timeout) = match times(spec) {
@@ -182,7 +179,11 @@ async fn look(repository: &Arc<GitRepository>, context: &Arc<Context>) -> Result
     Ok(match ending {
         _ if ending.is_final() => Reconciled::badly(Action::await_change()),
         _ if stored => Reconciled::well(Action::requeue(interval)),
-        _ => Reconciled::badly(Action::requeue(backoff(failures, interval))),
+        _ => Reconciled::badly(Action::requeue(backoff(
+            failures,
+            interval,
+            shared.settings.source_retry,
+        ))),
     })
 }
 
@@ -210,9 +211,9 @@ async fn verified(repository: &GitRepository, shared: &Shared, fetched: &Fetched
 }
 
 /// How long to wait after so many failures in a row: doubling, and never longer than the interval.
-fn backoff(failures: u32, interval: Duration) -> Duration {
-    let doubled = MIN_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(20)));
-    doubled.min(MAX_RETRY).min(interval.max(MIN_RETRY))
+fn backoff(failures: u32, interval: Duration, (first, longest): (Duration, Duration)) -> Duration {
+    let doubled = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(20)));
+    doubled.min(longest).min(interval.max(first))
 }
 
 async fn finalize(repository: &Arc<GitRepository>, context: &Arc<Context>) -> Result<Reconciled, RecordError> {
@@ -243,9 +244,13 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_are_retried_ever_later_but_not_later_than_the_interval() {
-        let interval = Duration::from_secs(60);
-        let millis = |failures| backoff(failures, interval).as_millis();
+        let (interval, bounds) = (
+            Duration::from_secs(60),
+            (Duration::from_millis(750), Duration::from_secs(900)),
+        );
+        let millis = |failures| backoff(failures, interval, bounds).as_millis();
         assert_eq!([millis(1), millis(2), millis(3), millis(30)], [750, 1500, 3000, 60_000]);
-        assert_eq!(backoff(1, Duration::from_millis(1)), MIN_RETRY);
+        assert_eq!(backoff(1, Duration::from_millis(1), bounds), bounds.0);
+        assert_eq!(backoff(30, Duration::from_secs(3600), bounds), bounds.1);
     }
 }

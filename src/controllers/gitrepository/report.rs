@@ -28,6 +28,27 @@ pub(super) async fn write(
         requested_at,
         Timestamp::now(),
     );
+    write_as(repository, context, old, new).await
+}
+
+/// Writes the status of a suspended one if it changed.
+pub(super) async fn write_rested(
+    repository: &GitRepository,
+    context: &Context,
+    old: Option<&GitRepositoryStatus>,
+) -> Result<(), RecordError> {
+    let requested_at = repository.annotations().get(REQUESTED_AT);
+    let generation = repository.metadata.generation.unwrap_or_default();
+    let new = status::rested(&old.cloned().unwrap_or_default(), generation, requested_at);
+    write_as(repository, context, old, new).await
+}
+
+async fn write_as(
+    repository: &GitRepository,
+    context: &Context,
+    old: Option<&GitRepositoryStatus>,
+    new: GitRepositoryStatus,
+) -> Result<(), RecordError> {
     record::status(&context.shared.client, repository, old, &new, STATUS_MANAGER).await?;
     context.memory(repository, |memory| memory.status = Some(new));
     Ok(())
@@ -37,16 +58,25 @@ pub(super) async fn write(
 pub(super) fn is_news(ending: &Ending, old: Option<&GitRepositoryStatus>) -> bool {
     let ready = old.and_then(|status| status.conditions.iter().find(|one| one.type_ == READY));
     match ending.failure() {
-        None => ready.is_some_and(|ready| ready.status == "False"),
+        // That of a new artifact is told by itself.
+        None => ready.is_some_and(|ready| ready.status == "False") && is_held(ending, old),
         Some((reason, message)) => ready.is_none_or(|ready| ready.reason != reason || ready.message != message),
     }
+}
+
+/// Whether what is in storage is what was there before.
+fn is_held(ending: &Ending, old: Option<&GitRepositoryStatus>) -> bool {
+    let held = old
+        .and_then(|status| status.artifact.as_ref())
+        .map(|artifact| &artifact.digest);
+    matches!(ending, Ending::Stored(stored) if held == Some(&stored.artifact.digest))
 }
 
 /// Tells an ending as an event, and a failure in the log.
 pub(super) fn tell(repository: &GitRepository, shared: &Shared, ending: &Ending) {
     if let Ending::Stored(stored) = ending {
         let artifact = &stored.artifact;
-        let message = format!("stored artifact for revision '{}'", artifact.revision);
+        let message = format!("stored artifact for commit '{}'", artifact.revision);
         let severity = Severity::Normal;
         event(repository, shared, severity, "Succeeded", message, Some(artifact));
     }

@@ -192,13 +192,33 @@ pub fn after(
             retrying(&mut conditions, reason, message);
         }
         Ending::Stalled { reason, message } => {
-            conditions.remove(FETCH_FAILED);
+            // What the spec asks for is wrong for the server, or for Weir.
+            if matches!(*reason, "URLInvalid" | "InvalidProviderConfiguration") {
+                conditions.mark_true(FETCH_FAILED, reason, message, generation_of, now);
+            } else {
+                conditions.remove(FETCH_FAILED);
+            }
             conditions.mark_stalled(reason, message, generation_of, now);
             conditions.mark_false(READY, reason, message, generation_of, now);
             status.observed_generation = generation_of;
         }
     }
     status.conditions = conditions.into_vec();
+    status
+}
+
+/// The status of a suspended GitRepository: a request counts as handled, and what is ready stays ready at the new spec.
+#[must_use]
+pub fn rested(old: &GitRepositoryStatus, generation: i64, requested_at: Option<&String>) -> GitRepositoryStatus {
+    let mut status = old.clone();
+    if requested_at.is_some() {
+        status.last_handled_reconcile_at = requested_at.cloned();
+    }
+    let ready = status.conditions.iter_mut().find(|one| one.type_ == READY);
+    if let Some(ready) = ready.filter(|ready| ready.status == "True") {
+        ready.observed_generation = Some(generation);
+        status.observed_generation = Some(generation);
+    }
     status
 }
 
@@ -278,6 +298,21 @@ mod tests {
         assert_eq!(bad.last_handled_reconcile_at.as_deref(), Some("t"));
         let again = next(&bad, &stored(None), 2);
         assert_eq!(shown(&again), shown(&good));
+    }
+
+    #[test]
+    fn a_suspended_repository_that_is_ready_is_ready_at_its_new_spec() {
+        let good = next(&GitRepositoryStatus::default(), &stored(None), 1);
+        let token = "later".to_owned();
+        let rests = rested(&good, 2, Some(&token));
+        assert_eq!((rests.observed_generation, shown(&rests)), (Some(2), shown(&good)));
+        assert_eq!(rests.last_handled_reconcile_at, Some(token));
+        let failed = Ending::FetchFailed {
+            reason: "GitOperationFailed",
+            message: "down".into(),
+        };
+        let bad = next(&good, &failed, 1);
+        assert_eq!(rested(&bad, 2, None), bad);
     }
 
     #[test]

@@ -14,7 +14,6 @@ use super::access::Access;
 use super::flow::{Again, Run, Stop, WORKER_RETRY};
 use super::inputs::{self, Times};
 use crate::api::ignore::IgnoreRules;
-use crate::api::meta::REQUESTED_AT;
 use crate::apply;
 use crate::controllers::policies::Policies;
 use crate::core::inventory::gvk_of;
@@ -42,17 +41,15 @@ impl Run<'_> {
             return Ok(None);
         };
         let age = built.at.elapsed();
-        let asked = self
-            .status()
-            .and_then(|status| status.last_handled_reconcile_at.as_ref())
-            != self.kustomization.annotations().get(REQUESTED_AT);
         let values = variables.map(|variables| &variables.values);
-        let same = !asked
+        let same = !self.is_asked()
             && age < times.interval
             && built.generation == self.generation()
             && built.policies == policies
             && values.unwrap_or(&BTreeMap::new()) == &built.variables;
-        if !same {
+        // What nobody watches is looked at with every revision: another cluster, and what an object says of itself.
+        let unwatched = built.left || self.kustomization.spec.kube_config.is_some();
+        if !same || unwatched && self.is_first_of(snapshot) {
             return Ok(None);
         }
         let holds = built

@@ -1,8 +1,11 @@
 //! Whether the Kustomizations that one depends on are ready for it: pure.
 
-use crate::api::kustomize::{Dependency, Kustomization};
+use crate::api::kustomize::{Dependency, GROUP, Kustomization};
 use crate::api::meta::READY;
 use crate::cel::ready::{ReadyError, is_ready};
+
+/// What the API server calls Kustomizations.
+const PLURAL: &str = "kustomizations";
 
 /// Namespace and name of everything that a Kustomization depends on.
 pub fn of(kustomization: &Kustomization) -> impl Iterator<Item = (String, String)> {
@@ -33,7 +36,10 @@ pub fn unmet(
     wanted(kustomization).find_map(|(namespace, wanted)| {
         let name = format!("{namespace}/{}", wanted.name);
         let Some(dependency) = find(namespace, &wanted.name) else {
-            return not_ready(format!("dependency '{name}' not found"));
+            let absent = &wanted.name;
+            return not_ready(format!(
+                "dependency '{name}' not found: {PLURAL}.{GROUP} \"{absent}\" not found"
+            ));
         };
         if let Some(text) = wanted.ready_expr.as_deref().filter(|text| !text.is_empty()) {
             let json = |one: &Kustomization| serde_json::to_value(one).unwrap_or_default();
@@ -128,7 +134,10 @@ mod tests {
             json!({"observedGeneration": generation, "lastAppliedRevision": revision, "conditions": [{"type": "Ready",
                 "status": "True", "reason": "x", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
         };
-        check(None, Some("dependency 'ns/base' not found"));
+        check(
+            None,
+            Some("dependency 'ns/base' not found: kustomizations.kustomize.toolkit.fluxcd.io \"base\" not found"),
+        );
         check(
             Some(kustomization("repo", &json!({}))),
             Some("dependency 'ns/base' is not ready"),
@@ -168,7 +177,7 @@ mod tests {
             false,
             not_ready(
                 "dependency 'ns/base': failed to evaluate the CEL expression \
-            'dep.status.absent == 1': No such key: absent",
+            'dep.status.absent == 1': no such key: absent",
             ),
         );
         check(

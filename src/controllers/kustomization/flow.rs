@@ -1,26 +1,23 @@
 //! One reconciliation of a Kustomization: the stages in their order, and what is recorded when one of them stops it.
 //!
-//! `source`, `build`, `health` and `report` hold what each stage does; here is only who follows whom.
+//! `source`, `waiting`, `build`, `health` and `report` hold what each stage does; here is only who follows whom.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::build::digest;
-use super::dependencies::{self, Unmet};
 use super::health::Build;
 use super::inputs::{self, Times};
 use super::memory::{Built, Memory};
 use super::status::{self, Attempt, Ending, Health};
 use super::{Context, RecordError, STATUS_MANAGER};
-use crate::api::kustomize::{Dependency, Kustomization, KustomizationStatus};
-use crate::api::meta::{REQUESTED_AT, UNSUPPORTED};
+use crate::api::kustomize::{Kustomization, KustomizationStatus};
+use crate::api::meta::{READY, REQUESTED_AT, UNSUPPORTED};
 use crate::apply;
 use crate::cel::health::HealthChecks;
 use crate::cluster::events::Severity;
@@ -29,12 +26,13 @@ use crate::controllers::record::{self, Reconciled};
 use crate::core::duration::format_duration;
 use crate::core::inventory::Inventory;
 use crate::core::snapshot::Snapshot;
+use crate::plan::Change;
 use crate::render::variables;
 
 /// Reason when an expression of the spec can never be answered; Flux's.
-const INVALID_CEL: &str = "InvalidCELExpression";
+pub(super) const INVALID_CEL: &str = "InvalidCELExpression";
 /// What Flux writes before the reason when only another spec helps.
-const TERMINAL: &str = "Reconciliation failed terminally due to configuration error";
+pub(super) const TERMINAL: &str = "Reconciliation failed terminally due to configuration error";
 /// What takes longer is told while it lasts; most builds and dry runs take milliseconds, and each telling costs a request.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// How soon a build whose worker died is tried again; a fresh worker starts in about 100 ms.
@@ -43,25 +41,27 @@ pub(super) const WORKER_RETRY: Duration = Duration::from_secs(2);
 pub(super) const APPLY_RETRY: Duration = Duration::from_secs(5);
 /// How soon to look again while policies are still being read at start; they also tell when they are ready.
 const POLICIES_RETRY: Duration = Duration::from_secs(2);
-/// Intervals are stretched by up to this share, so that objects made together do not stay together; Flux's default.
-const JITTER: f64 = 0.05;
 
 /// Reconciles a Kustomization that is not being deleted.
 pub(super) async fn run(kustomization: &Arc<Kustomization>, context: &Arc<Context>) -> Result<Reconciled, RecordError> {
     record::add_finalizer(&context.shared.client, kustomization.as_ref()).await?;
-    if kustomization.spec.suspend == Some(true) {
-        return Ok(Reconciled::well(Action::await_change()));
-    }
+    context.memories.observe(kustomization);
     let run = Run {
         kustomization,
         context,
         memory: context.memories.get(kustomization),
         started: Instant::now(),
     };
+    if kustomization.spec.suspend == Some(true) {
+        return run.rests().await;
+    }
     let checks = match HealthChecks::compile(kustomization.spec.health_check_exprs.as_deref().unwrap_or_default()) {
         Ok(checks) => checks,
         Err(error) => return run.stopped_for_good(INVALID_CEL, format!("{TERMINAL}: {error}")).await,
     };
+    if let Err((reason, message)) = inputs::check_identity(&kustomization.spec, &context.shared.settings.gates) {
+        return run.stopped_for_good(reason, message).await;
+    }
     let times = match inputs::check(&kustomization.spec) {
         Ok(times) => times,
         Err(error) => return run.stopped_for_good(UNSUPPORTED, error.to_string()).await,
@@ -118,6 +118,9 @@ impl Run<'_> {
         if let Some(remaining) = self.unchanged(&snapshot, variables.as_ref(), policies.number, times)? {
             let mut attempt = self.attempt(Ending::Applied).at(&snapshot);
             attempt.health = self.known_health();
+            // A revision with the same objects counts in the history; another look at the same one does not.
+            let built = self.memory.built.as_ref().filter(|_| self.is_first_of(&snapshot));
+            attempt.digest = built.map(|built| built.digest.clone());
             self.record(attempt).await.map_err(|error| self.unrecorded(&error))?;
             self.wake_dependents(|_| true);
             return Ok(Action::requeue(remaining));
@@ -154,9 +157,10 @@ impl Run<'_> {
         }
         shared.metrics.applied("failed", outcome.failures.len() as u64);
         self.log_applied(&outcome, &snapshot);
-        let changes = outcome.change_log();
-        if !changes.is_empty() {
-            self.event(Severity::Normal, "Progressing", changes.join("\n"), &snapshot);
+        // Two events, as Flux has them: what was applied, and what was pruned.
+        let (changes, pruned) = (outcome.change_log(), outcome.prune_log());
+        for lines in [&changes, &pruned].into_iter().filter(|lines| !lines.is_empty()) {
+            self.event(Severity::Normal, "Progressing", lines.join("\n"), &snapshot);
         }
         if !outcome.failures.is_empty() {
             return Err(self.not_applied(&outcome, &snapshot, digest));
@@ -176,10 +180,10 @@ impl Run<'_> {
 
         let mut attempt = self.attempt(Ending::Applied).at(&snapshot);
         attempt.inventory = Some(outcome.inventory);
-        attempt.digest = Some(digest);
+        attempt.digest = Some(digest.clone());
         attempt.health = health;
-        let first_of_revision =
-            self.status().and_then(|status| status.last_applied_revision.as_ref()) != Some(&snapshot.revision);
+        // Recovery is news too, and so is an answer to who asked; what the interval finds as it was, is not.
+        let news = self.is_first_of(&snapshot) || !self.was_ready() || self.is_asked();
         self.record(attempt).await.map_err(|error| self.unrecorded(&error))?;
         self.context.memories.with(self.kustomization, |memory| {
             memory.drifted = false;
@@ -189,10 +193,13 @@ impl Run<'_> {
                 variables: variables.map(|variables| variables.values).unwrap_or_default(),
                 policies: policies.number,
                 reads,
+                digest,
+                left: plan.changes.iter().any(Change::is_left_by_live),
                 at: Instant::now(),
             }));
         });
-        if (first_of_revision || !changes.is_empty()) && !shared.settings.gates.disable_commit_status_event {
+        let news = news || !changes.is_empty() || !pruned.is_empty();
+        if news && !shared.settings.gates.disable_commit_status_event {
             let took = Duration::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
             let message = format!(
                 "Reconciliation finished in {}, next run in {}",
@@ -202,62 +209,19 @@ impl Run<'_> {
             self.finished(message, &snapshot);
         }
         self.wake_dependents(|_| true);
-        Ok(Action::requeue(jittered(times.interval)))
+        Ok(Action::requeue(self.jittered(times.interval)))
     }
 
-    /// Stops when a Kustomization that this one depends on is not ready.
-    async fn dependencies(&self, snapshot: &Snapshot) -> Result<(), Box<Stop>> {
-        let memories = &self.context.memories;
-        memories.wait(self.kustomization);
-        let mut found: HashMap<(&str, &str), Arc<Kustomization>> = HashMap::new();
-        for (namespace, wanted) in dependencies::wanted(self.kustomization) {
-            let there = self.dependency(namespace, &wanted.name).await;
-            found.extend(there.map(|one| ((namespace, wanted.name.as_str()), one)));
-        }
-        let settings = &self.context.shared.settings;
-        let additive = settings.gates.additive_cel_dependency_check;
-        let find = |namespace: &str, name: &str| found.get(&(namespace, name)).cloned();
-        let message = match dependencies::unmet(self.kustomization, &snapshot.revision, additive, find) {
-            None => {
-                memories.stop_waiting(self.kustomization);
-                return Ok(());
-            }
-            Some(Unmet::NotReady(message)) => message,
-            Some(Unmet::Invalid(error)) => {
-                let attempt = self.attempt(Ending::Stalled {
-                    reason: INVALID_CEL,
-                    message: format!("{TERMINAL}: {error}"),
-                });
-                return Err(self.stop(attempt, Again::Change));
-            }
-        };
-        let wait = settings.requeue_dependency;
-        let message = format!(
-            "{message}; checked again when it changes, at the latest in {}",
-            format_duration(wait)
-        );
-        let attempt = self.attempt(Ending::Failed {
-            reason: "DependencyNotReady",
-            message,
-        });
-        Err(self.stop(attempt, Again::Wait(wait)))
-    }
-
-    /// A Kustomization as it is now. Those that another process looks after are asked for.
-    async fn dependency(&self, namespace: &str, name: &str) -> Option<Arc<Kustomization>> {
-        if let Some(found) = self.context.store.get(&ObjectRef::new(name).within(namespace)) {
-            let mut newest = found.as_ref().clone();
-            newest.status = self.context.memories.status(&found);
-            return Some(Arc::new(newest));
-        }
-        let api: Api<Kustomization> = Api::namespaced(self.context.shared.client.clone(), namespace);
-        match api.get_opt(name).await {
-            Ok(found) => found.map(Arc::new),
-            Err(error) => {
-                tracing::warn!(namespace, name, error = %error, "dependency cannot be read");
-                None
-            }
-        }
+    /// Nothing is done, but who asked gets the receipt.
+    async fn rests(&self) -> Result<Reconciled, RecordError> {
+        let old = self.status().cloned();
+        let known = old.clone().unwrap_or_default();
+        let requested_at = self.kustomization.annotations().get(REQUESTED_AT);
+        self.write(old, status::rested(&known, self.generation(), requested_at))
+            .await?;
+        // Those who look at more than readiness may look at what has just changed.
+        self.wake_dependents(|dependency| dependency.ready_expr.is_some());
+        Ok(Reconciled::well(Action::await_change()))
     }
 
     /// Records that only another spec helps.
@@ -280,8 +244,8 @@ impl Run<'_> {
         self.tell(&stop.attempt, failed);
         self.record(stop.attempt).await?;
         Ok(match stop.again {
-            Again::Retry => Reconciled::badly(Action::requeue(jittered(times.retry))),
-            Again::Change => Reconciled::badly(Action::requeue(jittered(times.interval))),
+            Again::Retry => Reconciled::badly(Action::requeue(times.retry)),
+            Again::Change => Reconciled::badly(Action::requeue(self.jittered(times.interval))),
             Again::After(after) => Reconciled::badly(Action::requeue(after)),
             Again::Wait(after) | Again::Quietly(after) => Reconciled::waiting(Action::requeue(after)),
         })
@@ -294,8 +258,7 @@ impl Run<'_> {
             done = &mut work => return done,
             () = tokio::time::sleep(TOLD_AFTER) => {}
         }
-        let (revision, timeout) = (&snapshot.revision, format_duration(times.timeout));
-        let message = format!("{doing} for revision {revision} with a timeout of {timeout}");
+        let message = inputs::doing(doing, &snapshot.revision, times);
         let told = self.record(self.attempt(progressing(&message)).at(snapshot));
         // What comes of the work is recorded in any case.
         let (done, told) = tokio::join!(work, told);
@@ -323,22 +286,31 @@ impl Run<'_> {
         let old = known.or_else(|| self.kustomization.status.clone());
         let applied = attempt.ending == Ending::Applied;
         let new = status::after(&old.clone().unwrap_or_default(), &attempt, Timestamp::now());
-        record::status(
-            &self.context.shared.client,
-            self.kustomization.as_ref(),
-            old.as_ref(),
-            &new,
-            STATUS_MANAGER,
-        )
-        .await?;
-        self.context
-            .memories
-            .with(self.kustomization, |memory| memory.status = Some(new.clone()));
+        let changed = self.write(old, new).await?;
         // Those who look at more than readiness want to know of every change; success wakes all of them later.
-        if !applied && old.as_ref() != Some(&new) {
+        if !applied && changed {
             self.wake_dependents(|dependency| dependency.ready_expr.is_some());
         }
         Ok(())
+    }
+
+    /// Writes a status, and says whether it is another one than before.
+    async fn write(&self, old: Option<KustomizationStatus>, new: KustomizationStatus) -> Result<bool, RecordError> {
+        let (client, memories) = (&self.context.shared.client, &self.context.memories);
+        let foreign = memories.get(self.kustomization).foreign;
+        let there = foreign.as_ref().or(old.as_ref());
+        record::status(client, self.kustomization.as_ref(), there, &new, STATUS_MANAGER).await?;
+        let changed = there != Some(&new);
+        memories.written(self.kustomization, new);
+        Ok(changed)
+    }
+
+    /// The interval, stretched by up to its share, so that objects made together do not stay together.
+    fn jittered(&self, interval: Duration) -> Duration {
+        let share = f64::from(self.context.shared.settings.interval_jitter_percentage) / 100.0;
+        // Enough spread from the clock's lower digits; nothing secret depends on it.
+        let spread = f64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 1_000_000) / 1e6;
+        interval.mul_f64(1.0 + share * spread)
     }
 
     pub(super) fn stop(&self, attempt: Attempt, again: Again) -> Box<Stop> {
@@ -350,7 +322,9 @@ impl Run<'_> {
             ending,
             generation: self.generation(),
             requested_at: self.kustomization.annotations().get(REQUESTED_AT).cloned(),
+            doing: None,
             revision: None,
+            attempted: true,
             origin_revision: None,
             inventory: None,
             digest: None,
@@ -361,6 +335,26 @@ impl Run<'_> {
 
     pub(super) fn status(&self) -> Option<&KustomizationStatus> {
         self.memory.status.as_ref().or(self.kustomization.status.as_ref())
+    }
+
+    pub(super) fn is_first_of(&self, snapshot: &Snapshot) -> bool {
+        self.status().and_then(|status| status.last_applied_revision.as_ref()) != Some(&snapshot.revision)
+    }
+
+    fn was_ready(&self) -> bool {
+        let conditions = self
+            .status()
+            .map(|status| status.conditions.as_slice())
+            .unwrap_or_default();
+        conditions.iter().any(|one| one.type_ == READY && one.status == "True")
+    }
+
+    /// Whether somebody asks for a reconciliation that has had none.
+    pub(super) fn is_asked(&self) -> bool {
+        let handled = self
+            .status()
+            .and_then(|status| status.last_handled_reconcile_at.as_ref());
+        handled != self.kustomization.annotations().get(REQUESTED_AT)
     }
 
     pub(super) fn previous(&self) -> (Inventory, Vec<String>) {
@@ -374,26 +368,17 @@ impl Run<'_> {
     pub(super) fn generation(&self) -> i64 {
         self.kustomization.metadata.generation.unwrap_or_default()
     }
-
-    /// Queues those that wait for this Kustomization.
-    fn wake_dependents(&self, which: impl Fn(&Dependency) -> bool) {
-        let own = (self.namespace(), self.kustomization.name_any());
-        let wants = |waiter: &ObjectRef<Kustomization>| {
-            self.context.store.get(waiter).is_some_and(|waiter| {
-                let mut wanted = dependencies::wanted(&waiter);
-                wanted.any(|(namespace, one)| (namespace, &one.name) == (own.0.as_str(), &own.1) && which(one))
-            })
-        };
-        for waiter in self.context.memories.take_waiters(self.kustomization, wants) {
-            let name = waiter.name.clone();
-            if self.context.kick.try_send(waiter).is_err() {
-                tracing::debug!(name, "not woken, the queue is full; its own timer will");
-            }
-        }
-    }
 }
 
 impl Attempt {
+    /// Says which snapshot it is about, where it did not come to trying that.
+    pub(super) fn about(self, snapshot: &Snapshot) -> Self {
+        Self {
+            attempted: false,
+            ..self.at(snapshot)
+        }
+    }
+
     /// Says which snapshot was tried.
     pub(super) fn at(mut self, snapshot: &Snapshot) -> Self {
         self.revision = Some(snapshot.revision.clone());
@@ -407,10 +392,4 @@ pub(super) fn progressing(message: &str) -> Ending {
     Ending::Progressing {
         message: message.to_owned(),
     }
-}
-
-fn jittered(interval: Duration) -> Duration {
-    // Enough spread from the clock's lower digits; nothing secret depends on it.
-    let nanos = f64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 1_000_000) / 1e6;
-    interval.mul_f64(1.0 + JITTER * nanos)
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::flow::{Again, Run, Stop, progressing};
-use super::inputs::Times;
+use super::inputs::{self, Times};
 use super::source_of;
 use super::status::Health;
 use crate::api::kustomize::{GROUP, Kustomization};
@@ -47,11 +47,7 @@ impl Run<'_> {
         if wanted.is_empty() {
             return Ok(None);
         }
-        let message = format!(
-            "Running health checks for revision {} with a timeout of {}",
-            snapshot.revision,
-            format_duration(times.timeout)
-        );
+        let message = inputs::doing("Running health checks", &snapshot.revision, times);
         let mut attempt = self.attempt(progressing(&message)).at(snapshot);
         attempt.health = Some(Health::Checking(message));
         attempt.inventory = Some(outcome.inventory.clone());
@@ -78,7 +74,9 @@ impl Run<'_> {
             Ok(()) => {
                 let was_healthy = matches!(self.known_health(), Some(Health::Healthy(_)));
                 let message = format!("Health check passed in {}", format_duration(took));
-                if !was_healthy || !outcome.change_log().is_empty() {
+                let applied = self.status().and_then(|status| status.last_applied_revision.as_ref());
+                let changed = applied != Some(&snapshot.revision) && !outcome.change_log().is_empty();
+                if !was_healthy || changed {
                     self.event(Severity::Normal, "Progressing", message.clone(), snapshot);
                 }
                 Ok(Some(Health::Healthy(message)))

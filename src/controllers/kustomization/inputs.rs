@@ -5,12 +5,16 @@
 use std::time::Duration;
 
 use crate::api::kustomize::{KustomizationSpec, SubstituteStrategy};
-use crate::core::duration::parse_duration;
+use crate::api::meta::UNSUPPORTED;
+use crate::core::duration::{format_duration, parse_duration};
+use crate::core::gates::Gates;
 use crate::render::variables::Variables;
 use crate::render::{RenderRequest, Substitution};
 
 /// Flux's floor for timeouts: shorter ones would end before anything can become ready.
 const TIMEOUT_FLOOR: Duration = Duration::from_secs(30);
+/// Reason when a field needs a gate that is closed; Flux's.
+const FEATURE_GATE_DISABLED: &str = "FeatureGateDisabled";
 /// By how much the default timeout is shorter than the interval.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 
@@ -63,6 +67,35 @@ pub fn check(spec: &KustomizationSpec) -> Result<Times, SpecError> {
         retry,
         timeout: timeout.max(TIMEOUT_FLOOR),
     })
+}
+
+/// What is being done, as Flux tells it in `Reconciling` and `Healthy`.
+#[must_use]
+pub fn doing(what: &str, revision: &str, times: &Times) -> String {
+    let timeout = format_duration(times.timeout);
+    format!("{what} for revision {revision} with a timeout of {timeout}")
+}
+
+/// Refuses an identity of its own for decryption: reason and message. Without its gate that is Flux's answer too.
+///
+/// # Errors
+/// When `spec.decryption.serviceAccountName` is set.
+pub fn check_identity(spec: &KustomizationSpec, gates: &Gates) -> Result<(), (&'static str, String)> {
+    let account = spec
+        .decryption
+        .as_ref()
+        .and_then(|one| one.service_account_name.as_deref());
+    if account.is_none_or(str::is_empty) {
+        return Ok(());
+    }
+    if gates.object_level_workload_identity {
+        let message = "spec.decryption.serviceAccountName is not supported by this version of Weir; give the credentials of \
+            the key management service in the Secret of spec.decryption.secretRef";
+        return Err((UNSUPPORTED, message.to_owned()));
+    }
+    let message = "to use spec.decryption.serviceAccountName for decryption authentication please enable the \
+        ObjectLevelWorkloadIdentity feature gate in the controller";
+    Err((FEATURE_GATE_DISABLED, message.to_owned()))
 }
 
 /// `spec.path` as a path in the snapshot: `./apps/prod/` is `apps/prod`, the root is empty. Nothing leads above the root.
@@ -132,6 +165,28 @@ pub(super) mod tests {
             assert!(error.starts_with(expect), "{error}");
         };
         check(json!({"interval": "soon"}), "spec.interval: \"soon\" is not a duration");
+    }
+
+    #[test]
+    fn an_account_for_decryption_needs_its_gate_and_more() {
+        let account = json!({"decryption": {"provider": "sops", "serviceAccountName": "kms"}});
+        let check = |extra: &Value, gates: &str, expect: Option<(&str, &str)>| {
+            let (gates, _) = Gates::parse(gates).unwrap();
+            let refused = check_identity(&spec(extra), &gates).err();
+            assert_eq!(refused.is_some(), expect.is_some());
+            if let (Some((reason, message)), Some((because, part))) = (refused, expect) {
+                assert!(reason == because && message.contains(part), "{reason}: {message}");
+            }
+        };
+        check(&json!({"decryption": {"provider": "sops"}}), "", None);
+        let gate = "please enable the ObjectLevelWorkloadIdentity feature gate in the controller";
+        check(&account, "", Some(("FeatureGateDisabled", gate)));
+        let secret = "in the Secret of spec.decryption.secretRef";
+        check(
+            &account,
+            "ObjectLevelWorkloadIdentity=true",
+            Some(("Unsupported", secret)),
+        );
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct Built {
     pub policies: u64,
     /// What the build read.
     pub reads: ReadSet,
+    /// Digest of what came of it.
+    pub digest: String,
+    /// Whether something was left alone because the object in the cluster says so, and may say otherwise any time.
+    pub left: bool,
     /// When it was applied.
     pub at: Instant,
 }
@@ -36,6 +40,10 @@ pub struct Built {
 pub struct Memory {
     /// The status as written last.
     pub status: Option<KustomizationStatus>,
+    /// Whether it has come back through the watch.
+    echoed: bool,
+    /// The status that somebody else has written since.
+    pub foreign: Option<KustomizationStatus>,
     /// The last build that was applied in full; `None` after any failure. Shared, because memories are looked at often.
     pub built: Option<Arc<Built>>,
     /// Something that Git declares was changed or deleted behind our back.
@@ -59,6 +67,25 @@ impl Memories {
     #[must_use]
     pub fn get(&self, kustomization: &Kustomization) -> Memory {
         self.with(kustomization, |memory| memory.clone())
+    }
+
+    /// Looks whether the status is still what was written last. What is written then is compared with what somebody else has
+    /// made of it, or it would stay so.
+    pub fn observe(&self, kustomization: &Kustomization) {
+        self.with(kustomization, |memory| {
+            let same = memory.status == kustomization.status;
+            memory.foreign = (memory.echoed && !same).then(|| kustomization.status.clone().unwrap_or_default());
+            memory.echoed |= same;
+        });
+    }
+
+    /// Remembers a status that was written.
+    pub fn written(&self, kustomization: &Kustomization, status: KustomizationStatus) {
+        self.with(kustomization, |memory| {
+            memory.echoed &= memory.status.as_ref() == Some(&status) && memory.foreign.is_none();
+            memory.status = Some(status);
+            memory.foreign = None;
+        });
     }
 
     /// Changes what is remembered.
@@ -144,5 +171,44 @@ impl Memories {
         self.with(kustomization, |memory| {
             memory.status.as_ref().or(kustomization.status.as_ref()).map(ask)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn seen(status: &Value) -> Kustomization {
+        serde_json::from_value(json!({
+            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+            "metadata": {"name": "app", "namespace": "shop", "uid": "1"},
+            "spec": {"interval": "1m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "repo"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_status_that_somebody_else_wrote_is_noticed_once_ours_has_been_seen() {
+        let memories = Memories::default();
+        let (old, ours, theirs) = (
+            seen(&json!({"lastAppliedRevision": "r0"})),
+            seen(&json!({"lastAppliedRevision": "r1"})),
+            seen(&json!({"lastAppliedRevision": "x"})),
+        );
+        let foreign = |now: &Kustomization| {
+            memories.observe(now);
+            memories.get(now).foreign.is_some()
+        };
+        memories.written(&old, ours.status.clone().unwrap());
+        assert!(!foreign(&old), "ours is still on its way");
+        assert!(!foreign(&ours));
+        assert!(foreign(&theirs));
+        memories.written(&theirs, ours.status.clone().unwrap());
+        assert!(!foreign(&theirs), "it is on its way again");
+        assert!(!foreign(&ours));
+        assert!(foreign(&seen(&Value::Null)), "and may be taken away");
     }
 }

@@ -21,6 +21,7 @@ mod report;
 mod source;
 pub mod status;
 mod triggers;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -50,8 +50,13 @@ pub struct Remote {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
     /// What says how is gone for certain.
-    #[error("{0} not found; create it, or correct spec.kubeConfig")]
-    Gone(String),
+    #[error("unable to read {origin} error: {object} not found; create it, or correct spec.kubeConfig")]
+    Gone {
+        /// What it is for, and where.
+        origin: String,
+        /// What it is, as the API server calls it.
+        object: String,
+    },
     /// It asks for what this version does not do.
     #[error("{0}")]
     Unsupported(String),
@@ -158,7 +163,7 @@ async fn way(shared: &Shared, namespace: &str, kube_config: &KubeConfig) -> Resu
             let found = api.get_opt(&reference.name).await;
             let found = found.map_err(|error| RemoteError::Unusable(format!("{origin}: {}", explain(&error))))?;
             let data = found
-                .ok_or_else(|| RemoteError::Gone(origin.clone()))?
+                .ok_or_else(|| gone(&origin, "ConfigMap", &reference.name))?
                 .data
                 .unwrap_or_default();
             let default = shared.settings.default_kubeconfig_service_account.as_deref();
@@ -171,6 +176,13 @@ async fn way(shared: &Shared, namespace: &str, kube_config: &KubeConfig) -> Resu
         (None, None) => Err(RemoteError::Unusable(
             "spec.kubeConfig names neither a Secret nor a ConfigMap".to_owned(),
         )),
+    }
+}
+
+fn gone(origin: &str, kind: &str, name: &str) -> RemoteError {
+    RemoteError::Gone {
+        origin: origin.to_owned(),
+        object: format!("{kind} \"{name}\""),
     }
 }
 
@@ -187,7 +199,7 @@ async fn kubeconfig(
         .await
         .map_err(|error| unusable(explain(&error)))?;
     let data = found
-        .ok_or_else(|| RemoteError::Gone(origin.to_owned()))?
+        .ok_or_else(|| gone(origin, "Secret", &reference.name))?
         .data
         .unwrap_or_default();
     let named = reference.key.as_deref().filter(|key| !key.is_empty());
@@ -308,7 +320,7 @@ async fn token(shared: &Shared, address: &Address) -> Result<(String, Duration),
 impl RemoteError {
     fn about(self, origin: &str) -> Self {
         match self {
-            Self::Gone(what) => Self::Gone(what),
+            gone @ Self::Gone { .. } => gone,
             Self::Unsupported(why) => Self::Unsupported(format!("{origin}: {why}")),
             Self::Unusable(why) => Self::Unusable(format!("{origin}: {why}")),
         }

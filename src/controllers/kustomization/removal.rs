@@ -65,7 +65,7 @@ async fn missing(kustomization: &Kustomization, context: &Context) -> Option<Str
     let shared = &context.shared;
     if kustomization.spec.kube_config.is_some() {
         return match remote::of(shared, kustomization).await {
-            Err(RemoteError::Gone(what)) => Some(format!("there is no {what} with which to do it")),
+            Err(RemoteError::Gone { origin, .. }) => Some(format!("there is no {origin} with which to do it")),
             _ => None,
         };
     }

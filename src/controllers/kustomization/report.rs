@@ -7,18 +7,22 @@ use kube::ResourceExt;
 use super::flow::{APPLY_RETRY, Again, Run, Stop};
 use super::held::{NOD, PRUNE_HELD, held};
 use super::status::{Attempt, Ending};
-use super::{COMPONENT, RecordError, flow};
+use super::waiting::DEPENDENCY_NOT_READY;
+use super::{COMPONENT, RecordError, flow, inputs};
 use crate::api::kustomize::GROUP;
 use crate::api::meta::{POLICY_DENIED, READY};
 use crate::apply::Outcome;
 use crate::apply::objects::ObjectError;
 use crate::cluster::events::Severity;
 use crate::controllers::record;
+use crate::core::duration::format_duration;
 use crate::core::object::ObjectRef;
 use crate::core::snapshot::Snapshot;
 use crate::gate::Verdict;
 use crate::plan::Plan;
 
+/// Reason when there are no files to build; Flux's.
+pub(super) const ARTIFACT_FAILED: &str = "ArtifactFailed";
 /// Reason when a health check was given up for something newer; Flux's.
 const HEALTH_CANCELED: &str = "HealthCheckCanceled";
 
@@ -72,10 +76,14 @@ impl Run<'_> {
 
     /// Something failed that is tried again after the retry interval.
     pub(super) fn failed(&self, reason: &'static str, message: String, snapshot: &Snapshot) -> Box<Stop> {
-        self.stop(
-            self.attempt(Ending::Failed { reason, message }).at(snapshot),
-            Again::Retry,
-        )
+        let attempt = self.attempt(Ending::Failed { reason, message });
+        let mut attempt = match reason {
+            ARTIFACT_FAILED => attempt.about(snapshot),
+            _ => attempt.at(snapshot),
+        };
+        let times = inputs::check(&self.kustomization.spec).ok();
+        attempt.doing = times.map(|times| inputs::doing(under_way(reason), &snapshot.revision, &times));
+        self.stop(attempt, Again::Retry)
     }
 
     /// Recording in the middle failed: the caller requeues, and nothing more is recorded.
@@ -107,8 +115,13 @@ impl Run<'_> {
             Severity::Normal
         };
         if self.is_news(reason, message) {
+            let wait = self.context.shared.settings.requeue_dependency;
             let message = match *reason {
                 HEALTH_CANCELED => canceled(message),
+                DEPENDENCY_NOT_READY => format!(
+                    "Dependencies do not meet ready condition, retrying in {}",
+                    format_duration(wait)
+                ),
                 _ => message.clone(),
             };
             self.event_at(
@@ -129,6 +142,10 @@ impl Run<'_> {
 
     /// Records that all went well; by the mark, those who write the status of commits know that it is for them.
     pub(super) fn finished(&self, message: String, snapshot: &Snapshot) {
+        tracing::info!(
+            controller = "kustomization", controllerKind = "Kustomization", name = %self.kustomization.name_any(),
+            namespace = %self.namespace(), revision = %snapshot.revision, "{message}"
+        );
         let origin = snapshot.origin_revision.as_deref().unwrap_or_default();
         let marks = [
             ("revision", snapshot.revision.as_str()),
@@ -190,6 +207,16 @@ impl Run<'_> {
             .status()
             .and_then(|status| status.conditions.iter().find(|one| one.type_ == READY));
         ready.is_none_or(|ready| ready.reason != reason || ready.message != message)
+    }
+}
+
+/// What is under way when something fails for a reason, in Flux's words.
+fn under_way(reason: &str) -> &'static str {
+    match reason {
+        ARTIFACT_FAILED => "Fetching manifests",
+        "BuildFailed" => "Building manifests",
+        "HealthCheckFailed" | HEALTH_CANCELED => "Running health checks",
+        _ => "Detecting drift",
     }
 }
 

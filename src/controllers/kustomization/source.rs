@@ -25,23 +25,42 @@ impl Run<'_> {
             return Err(self.no_access(&key, "ExternalArtifact feature gate is disabled"));
         }
         if shared.foreign.answers_for(key.kind) {
-            let brought = shared.foreign.bring(&key).await;
-            return brought.map_err(|missing| match missing {
-                Missing::Source => self.not_there(&key),
-                Missing::Artifact => self.not_fetched_yet("Source artifact not found"),
-                Missing::File(_) => self.not_fetched_yet("Source is not ready, artifact not found"),
-                Missing::Failed(reason) => self.no_source(reason),
-            });
+            return self.foreign(&key).await;
         }
         if let Some(snapshot) = shared.snapshots.get(&key) {
             return Ok(snapshot);
         }
         let api: Api<GitRepository> = Api::namespaced(shared.client.clone(), &key.namespace);
         match api.get_opt(&key.name).await {
-            Ok(Some(_)) => Err(self.not_fetched_yet("Source artifact not found")),
+            Ok(Some(other)) if shared.foreign.has(&other) => self.foreign(&key).await,
+            Ok(Some(own)) => {
+                let artifact = own.status.and_then(|status| status.artifact);
+                // At start it has not been looked at yet; what was applied stays and is not called failed.
+                if artifact.is_some()
+                    && self
+                        .status()
+                        .is_some_and(|status| status.last_applied_revision.is_some())
+                {
+                    let again = shared.settings.requeue_dependency;
+                    let attempt = self.attempt(progressing("The source is not read yet"));
+                    return Err(self.stop(attempt, Again::Quietly(again)));
+                }
+                Err(self.not_fetched_yet("Source artifact not found"))
+            }
             Ok(None) => Err(self.not_there(&key)),
             Err(error) => Err(self.no_source(explain(&error))),
         }
+    }
+
+    /// The snapshot of a source that another process fetches.
+    async fn foreign(&self, key: &SourceKey) -> Result<Snapshot, Box<Stop>> {
+        let brought = self.context.shared.foreign.bring(key).await;
+        brought.map_err(|missing| match missing {
+            Missing::Source => self.not_there(key),
+            Missing::Artifact => self.not_fetched_yet("Source artifact not found"),
+            Missing::File(_) => self.not_fetched_yet("Source is not ready, artifact not found"),
+            Missing::Failed(reason) => self.no_source(reason),
+        })
     }
 
     fn no_access(&self, key: &SourceKey, why: &str) -> Box<Stop> {
@@ -63,13 +82,6 @@ impl Run<'_> {
     fn not_fetched_yet(&self, what: &str) -> Box<Stop> {
         let again = self.context.shared.settings.requeue_dependency;
         let message = format!("{what}, retrying in {}", format_duration(again));
-        // At start the source has not been looked at yet; what was applied stays and is not called failed.
-        if self
-            .status()
-            .is_some_and(|status| status.last_applied_revision.is_some())
-        {
-            return self.stop(self.attempt(progressing(&message)), Again::Quietly(again));
-        }
         let attempt = self.attempt(Ending::Failed {
             reason: "ArtifactFailed",
             message,

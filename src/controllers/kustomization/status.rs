@@ -18,6 +18,9 @@ use crate::core::inventory::Inventory;
 /// How many history entries are kept; Flux's number.
 const HISTORY: usize = 5;
 
+/// What `Ready` says while work is under way; Flux's words. What is being done, `Reconciling` says.
+const IN_PROGRESS: &str = "Reconciliation in progress";
+
 /// How one attempt ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
@@ -53,8 +56,12 @@ pub struct Attempt {
     pub generation: i64,
     /// Value of the request annotation that was acted on.
     pub requested_at: Option<String>,
-    /// Revision that was tried.
+    /// What was under way when it failed, as Flux leaves it in `Reconciling`; what went wrong when nothing was.
+    pub doing: Option<String>,
+    /// Revision that it is about.
     pub revision: Option<String>,
+    /// Whether that revision was there to be tried: Flux does not call one attempted whose files it did not get.
+    pub attempted: bool,
     /// What that revision was built from.
     pub origin_revision: Option<String>,
     /// What is owned now.
@@ -87,7 +94,7 @@ pub fn after(old: &KustomizationStatus, attempt: &Attempt, now: Timestamp) -> Ku
     if attempt.requested_at.is_some() {
         status.last_handled_reconcile_at.clone_from(&attempt.requested_at);
     }
-    if attempt.revision.is_some() {
+    if attempt.attempted && attempt.revision.is_some() {
         status.last_attempted_revision.clone_from(&attempt.revision);
     }
     if let Some(inventory) = &attempt.inventory {
@@ -113,7 +120,8 @@ pub fn after(old: &KustomizationStatus, attempt: &Attempt, now: Timestamp) -> Ku
         }
         Ending::Failed { reason, message } => {
             conditions.remove(STALLED);
-            conditions.mark_reconciling(PROGRESSING_WITH_RETRY, message, generation, now);
+            let doing = attempt.doing.as_ref().unwrap_or(message);
+            conditions.mark_reconciling(PROGRESSING_WITH_RETRY, doing, generation, now);
             conditions.mark_false(READY, reason, message, generation, now);
         }
         Ending::Stalled { reason, message } => {
@@ -125,7 +133,7 @@ pub fn after(old: &KustomizationStatus, attempt: &Attempt, now: Timestamp) -> Ku
         Ending::Progressing { message } => {
             conditions.remove(STALLED);
             conditions.mark_reconciling(PROGRESSING, message, generation, now);
-            conditions.mark_unknown(READY, PROGRESSING, message, generation, now);
+            conditions.mark_unknown(READY, PROGRESSING, IN_PROGRESS, generation, now);
         }
     }
     match &attempt.health {
@@ -147,6 +155,23 @@ pub fn after(old: &KustomizationStatus, attempt: &Attempt, now: Timestamp) -> Ku
             now,
         ));
     }
+    status
+}
+
+/// The status of a suspended Kustomization: a request counts as handled, and what is ready stays ready at the new spec, so
+/// that those who wait for it (a Kustomization that declares it) need not wait for its end.
+#[must_use]
+pub fn rested(old: &KustomizationStatus, generation: i64, requested_at: Option<&String>) -> KustomizationStatus {
+    let mut status = old.clone();
+    if requested_at.is_some() {
+        status.last_handled_reconcile_at = requested_at.cloned();
+    }
+    let mut conditions = Conditions::from(std::mem::take(&mut status.conditions));
+    if conditions.is_true(READY) {
+        conditions.remove(RECONCILING);
+        status.observed_generation = Some(generation);
+    }
+    status.conditions = conditions.into_vec();
     status
 }
 
@@ -235,7 +260,9 @@ mod tests {
             ending,
             generation: 2,
             requested_at: None,
+            doing: None,
             revision: Some("main@sha1:aa".into()),
+            attempted: true,
             origin_revision: None,
             inventory: None,
             digest: Some("sha256:1".into()),
@@ -298,6 +325,52 @@ mod tests {
         assert_eq!(status.last_applied_revision.as_deref(), Some("main@sha1:aa"));
         assert_eq!(status.last_attempted_revision.as_deref(), Some("main@sha1:bb"));
         assert_eq!(status.history.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_was_under_way_is_told_beside_what_went_wrong() {
+        let failed = Ending::Failed {
+            reason: "ArtifactFailed",
+            message: "kustomization path not found: app".into(),
+        };
+        let doing = "Fetching manifests for revision main@sha1:aa with a timeout of 30s";
+        let failed = Attempt {
+            doing: Some(doing.into()),
+            attempted: false,
+            ..attempt(failed)
+        };
+        let status = after(&KustomizationStatus::default(), &failed, now());
+        let message = |kind: &str| {
+            let found = status.conditions.iter().find(|one| one.type_ == kind);
+            found.unwrap().message.clone()
+        };
+        assert_eq!(message("Reconciling"), doing);
+        assert_eq!(message("Ready"), "kustomization path not found: app");
+        assert_eq!(status.last_attempted_revision, None);
+        let under_way = Ending::Progressing { message: doing.into() };
+        let status = after(&KustomizationStatus::default(), &attempt(under_way), now());
+        let ready = status.conditions.iter().find(|one| one.type_ == "Ready").unwrap();
+        assert_eq!(
+            (ready.status.as_str(), ready.message.as_str()),
+            ("Unknown", "Reconciliation in progress")
+        );
+    }
+
+    #[test]
+    fn a_suspended_kustomization_that_is_ready_is_ready_at_its_new_spec() {
+        let good = after(&KustomizationStatus::default(), &attempt(Ending::Applied), now());
+        let token = "t".to_owned();
+        let rests = rested(&good, 3, Some(&token));
+        assert_eq!(rests.observed_generation, Some(3));
+        assert_eq!(rests.last_handled_reconcile_at.as_deref(), Some("t"));
+        assert_eq!(rests.conditions, good.conditions);
+        let failed = Ending::Failed {
+            reason: "BuildFailed",
+            message: "no".into(),
+        };
+        let bad = after(&good, &attempt(failed), now());
+        let rests = rested(&bad, 3, None);
+        assert_eq!((rests.observed_generation, shown(&rests)), (Some(2), shown(&bad)));
     }
 
     #[test]

@@ -141,16 +141,21 @@ where
         if !gone && before.as_ref() == Some(&version) {
             return stream::iter(Vec::new());
         }
+        let everybodys = kind == VariablesKind::Secret && is_for_all(&context, &namespace, &name);
         let users = selected(&context.store, |one| {
-            if one.namespace().unwrap_or_default() != namespace {
+            let (beside, served) = (
+                one.namespace().as_ref() == Some(&namespace),
+                everybodys && has_no_keys(one),
+            );
+            if !beside && !served {
                 return false;
             }
-            let opened = opens(one, kind, &name);
+            let opened = served || opens(one, kind, &name);
             if opened && (before.is_some() || !listed) {
                 // Variables are compared; this is not.
                 context.memories.with(one, |memory| memory.stale = true);
             }
-            opened || takes_variables(one, kind, &name)
+            opened || beside && takes_variables(one, kind, &name)
         });
         stream::iter(users)
     });
@@ -163,6 +168,18 @@ fn takes_variables(kustomization: &Kustomization, kind: VariablesKind, name: &st
     from.into_iter()
         .flatten()
         .any(|one| one.kind == kind && one.name == name)
+}
+
+/// Whether a Secret is that of `--sops-age-secret`.
+fn is_for_all(context: &Context, namespace: &str, name: &str) -> bool {
+    let named = context.shared.settings.sops_age_secret.as_ref();
+    named.is_some_and(|one| one.namespace == namespace && one.name == name)
+}
+
+/// Whether it decrypts with what `--sops-age-secret` has.
+fn has_no_keys(kustomization: &Kustomization) -> bool {
+    let decryption = kustomization.spec.decryption.as_ref();
+    decryption.is_some_and(|one| one.secret_ref.is_none())
 }
 
 /// Whether it holds keys for decryption or the way to another cluster.
