@@ -5,7 +5,8 @@
 //!
 //! Guarantees: a library never changes; a clone is a pointer; what does not load is a [`Problem`] with a position, and does
 //! not keep the rest from working; what cannot be evaluated is a finding with the policy's own action, never silence; an
-//! evaluation ends within its budget. Assumes a stack of some megabytes, as the runtime's blocking threads have.
+//! evaluation ends within its budget. Assumes a stack of [`super::STACK`] bytes, as the runtime's blocking threads have;
+//! [`Library::evaluate_within`] provides for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -148,11 +149,14 @@ impl Library {
         self.evaluate_at(EnforcementPoint::Validation, review, inventory, budget)
     }
 
-    /// The same for whoever can come back with a larger budget: `None` when this one was not enough.
+    /// The same for whoever can come back with a larger budget: `None` when this one was not enough. Any thread may ask,
+    /// however small its stack.
     #[must_use]
     pub fn evaluate_within(&self, review: &Review, inventory: &Inventory, budget: Duration) -> Option<Decision> {
         let deadline = Deadline::after(budget);
-        let decision = self.judge(EnforcementPoint::Validation, review, inventory, deadline);
+        let decision = stacker::maybe_grow(super::STACK, super::STACK, || {
+            self.judge(EnforcementPoint::Validation, review, inventory, deadline)
+        });
         // Whatever failed may have failed for want of time; a decision that is merely late is as good as any.
         let doubtful = decision.findings.iter().any(|finding| finding.failed);
         (!doubtful || deadline.remaining().is_ok()).then_some(decision)

@@ -324,3 +324,53 @@ fn deletions_are_judged_by_policies_that_think_of_them() {
         ["deny Listed/l: listed", "deny Says/s: says", "deny b: b"]
     );
 }
+
+/// Rules that need each other in a row, longer than a small stack has room for.
+#[test]
+fn a_thread_with_a_small_stack_may_ask() {
+    const RULES: usize = 400;
+    let mut text = format!(
+        "package long\nr{RULES} {{ input.review.name == \"a\" }}\nviolation[{{\"msg\": \"it is long\"}}] {{ r0 }}\n"
+    );
+    for rule in 0..RULES {
+        text.push_str(&format!("r{rule} {{ r{} }}\n", rule + 1));
+    }
+    let loaded = load(
+        vec![template("Long", &text)],
+        vec![constraint("Long", "long", json!({}))],
+        &[],
+    );
+    assert_eq!(loaded.problems, []);
+    let review = review(config_map("x", json!({})));
+    let asked = std::thread::Builder::new().stack_size(128 << 10).spawn(move || {
+        let within = loaded.library.evaluate_within(&review, &Inventory::default(), BUDGET);
+        within.map(|decision| said(&decision))
+    });
+    let said = asked.unwrap().join().unwrap();
+    assert_eq!(said, Some(vec!["deny Long/long: it is long".to_owned()]));
+}
+
+#[test]
+fn a_budget_that_is_not_enough_gives_no_decision() {
+    let text = "package slow\nviolation[{\"msg\": \"slow\"}] { count([1 | a := numbers.range(1, 3000)[_]; b := numbers.range(1, 3000)[_]; a != b]) > 0 }";
+    let loaded = load(
+        vec![template("Slow", text)],
+        vec![constraint("Slow", "slow", json!({}))],
+        &[],
+    );
+    assert_eq!(loaded.problems, []);
+    let review = review(config_map("x", json!({})));
+    let within = |budget| loaded.library.evaluate_within(&review, &Inventory::default(), budget);
+    assert_eq!(within(Duration::from_millis(3)), None);
+    let other = load(
+        vec![template("Owner", OWNER)],
+        vec![constraint(
+            "Owner",
+            "owner",
+            json!({"parameters": {"labels": ["owner"]}}),
+        )],
+        &[],
+    );
+    let quick = other.library.evaluate_within(&review, &Inventory::default(), BUDGET);
+    assert_eq!(quick.map(|decision| decision.denied()), Some(true));
+}
