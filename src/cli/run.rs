@@ -202,6 +202,12 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     for note in notes {
         tracing::warn!("{note}");
     }
+    if arguments.default_decryption_service_account.is_some() {
+        tracing::warn!(
+            "--default-decryption-service-account changes nothing: key management services are asked with credentials of \
+             the Secret of spec.decryption"
+        );
+    }
     for kind in &arguments.reconcilers {
         anyhow::ensure!(
             KINDS.contains(&kind.as_str()),

@@ -263,5 +263,15 @@ async fn one_secret_of_weir_s_own_namespace_serves_all_and_marked_objects_stay()
     assert_eq!(serde_json::from_str::<Value>(&opened).unwrap()["token"], PASSWORD);
     assert_eq!(value(&world, "closed", "token.json").await, text);
     assert!(world.get(CONFIG_MAP, "map").await.is_some());
-    nothing_leaked(&world, &[PASSWORD]).await;
+
+    // Who asks to be watched is followed at once, here too; nothing else comes before the interval of ten minutes.
+    let other = identity();
+    let labels = json!({"reconcile.fluxcd.io/watch": "Enabled"});
+    let changed = json!({"metadata": {"labels": labels}, "stringData": {"all.agekey": other.text}});
+    world.merge("v1/Secret", "everybody", changed).await;
+    world.not_ready("app", "BuildFailed").await;
+    let back = json!({"stringData": {"all.agekey": key.text}});
+    world.merge("v1/Secret", "everybody", back).await;
+    world.ready("app", &commit).await;
+    nothing_leaked(&world, &[PASSWORD, &key.text, &other.text]).await;
 }
