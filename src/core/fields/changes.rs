@@ -1,7 +1,8 @@
 //! What changed between two forms of an object, under a set of fields.
 //!
-//! Guarantees: only fields of the set are reported; items of keyed lists are found by key, so that a reorder or an item
-//! that is not in the set is no change; the topmost field that went away is reported, not all that was in it.
+//! Guarantees: only fields of the set are reported; items of keyed lists are found by key, so that an item that is not in the
+//! set is no change, wherever it stands; that items of the set change places among themselves is one (init containers run in
+//! their order); the topmost field that went away is reported, not all that was in it.
 //!
 //! One thing a set cannot say: whether a field that was declared as `{}` or `[]` is taken as a whole or is merely empty.
 //! It is taken as empty, so what others put into it is theirs. Where the API server thinks otherwise the field leaves its
@@ -9,7 +10,7 @@
 
 use serde_json::Value;
 
-use super::{FieldSet, Path, Step};
+use super::{FieldSet, Path, Scalar, Step};
 
 /// What happened to a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +98,9 @@ fn compare(old: Option<&Value>, new: Option<&Value>, declared: &FieldSet, path: 
 }
 
 fn descend(old: Option<&Value>, new: Option<&Value>, declared: &FieldSet, path: &Path, found: &mut Vec<FieldChange>) {
+    if let Some((was, is)) = reordered(old, new, declared) {
+        found.push(FieldChange::new(path.clone(), Some(&was), Some(&is)));
+    }
     for (step, child) in &declared.children {
         let here = path.then(step);
         match step {
@@ -117,6 +121,47 @@ fn descend(old: Option<&Value>, new: Option<&Value>, declared: &FieldSet, path: 
     }
 }
 
+/// The keys of declared items that are in both lists, in the order of each, if the orders differ. Two items are needed for
+/// that, so most lists cost nothing.
+fn reordered(old: Option<&Value>, new: Option<&Value>, declared: &FieldSet) -> Option<(Value, Value)> {
+    let keys: Vec<&Step> = declared
+        .children
+        .keys()
+        .filter(|step| matches!(step, Step::Key(_)))
+        .collect();
+    if keys.len() < 2 {
+        return None;
+    }
+    let order = |list| -> Vec<&Step> {
+        items(list)
+            .filter_map(|item| keys.iter().copied().find(|step| is_item(item, step)))
+            .collect()
+    };
+    let (mut was, mut is) = (order(old), order(new));
+    if was == is {
+        return None;
+    }
+    was.retain(|step| is.contains(step));
+    is.retain(|step| was.contains(step));
+    // A repeated key is told as a change of its item.
+    if was == is || was.len() != is.len() {
+        return None;
+    }
+    let shown = |order: &[&Step]| order.iter().map(|step| shown_key(step)).collect();
+    Some((Value::Array(shown(&was)), Value::Array(shown(&is))))
+}
+
+/// A key for people: its value when it has one part, else its parts.
+fn shown_key(step: &Step) -> Value {
+    match step {
+        Step::Key(keys) => match keys.as_slice() {
+            [(_, Scalar::Text(value))] => Value::from(value.as_str()),
+            _ => Value::from(Path(vec![step.clone()]).to_string()),
+        },
+        _ => Value::Null,
+    }
+}
+
 /// Compares the items with one key. The API server lets some lists repeat a key (environment variables, of which the last
 /// one counts), so a second item with a declared key is a change of that item.
 fn keyed(old: &[&Value], new: &[&Value], declared: &FieldSet, path: &Path, found: &mut Vec<FieldChange>) {
@@ -134,14 +179,18 @@ fn keyed(old: &[&Value], new: &[&Value], declared: &FieldSet, path: &Path, found
 }
 
 fn matching<'a>(list: Option<&'a Value>, step: &Step) -> Vec<&'a Value> {
-    let is_it = |item: &&Value| match step {
+    items(list).filter(|item| is_item(item, step)).collect()
+}
+
+/// Whether a step into a list leads to this item.
+fn is_item(item: &Value, step: &Step) -> bool {
+    match step {
         Step::Key(keys) => keys
             .iter()
             .all(|(name, value)| value.is(item.get(name).unwrap_or(&Value::Null))),
         Step::Value(value) => value.is(item),
         Step::Field(_) | Step::Index(_) => false,
-    };
-    items(list).filter(is_it).collect()
+    }
 }
 
 /// Whether a field taken as a whole is unchanged, or was empty and has merely been filled by somebody.

@@ -215,6 +215,59 @@ fn items_of_keyed_lists_are_found_by_key() {
 }
 
 #[test]
+fn declared_items_that_change_places_are_a_change_of_their_list() {
+    let fields = set(json!({"f:init": {
+        "k:{\"name\":\"a\"}": {".": {}, "f:image": {}}, "k:{\"name\":\"b\"}": {".": {}, "f:image": {}}},
+        "f:ports": {"k:{\"port\":1,\"protocol\":\"TCP\"}": {".": {}}, "k:{\"port\":2,\"protocol\":\"TCP\"}": {".": {}}}}));
+    let row = |field: &str, old: &str, new: &str, expect: &[&str]| {
+        let list = |text: &str| -> Value {
+            let item = |name: char| match name.to_digit(10) {
+                Some(port) => json!({"port": port, "protocol": "TCP"}),
+                None => json!({"name": name.to_string(), "image": "x"}),
+            };
+            json!({field: text.chars().map(item).collect::<Vec<_>>()})
+        };
+        let found = changed_fields(&list(old), &list(new), &fields);
+        let shown = found.iter().map(|change| {
+            let (was, is) = (
+                change.old.clone().unwrap_or_default(),
+                change.new.clone().unwrap_or_default(),
+            );
+            format!("{}: {was} -> {is}", change.path)
+        });
+        assert_eq!(shown.collect::<Vec<_>>(), expect, "{field} {old} {new}");
+    };
+    row("init", "ab", "ba", &["init: [\"a\",\"b\"] -> [\"b\",\"a\"]"]);
+    row("init", "axb", "bxa", &["init: [\"a\",\"b\"] -> [\"b\",\"a\"]"]);
+    // Others may stand anywhere.
+    row("init", "ab", "xaybz", &[]);
+    row("init", "xab", "abx", &[]);
+    // What went away or came back has no place.
+    row(
+        "init",
+        "ab",
+        "b",
+        &["init[name=\"a\"]: {\"name\":\"a\",\"image\":\"x\"} -> null"],
+    );
+    row(
+        "init",
+        "b",
+        "ba",
+        &["init[name=\"a\"]: null -> {\"name\":\"a\",\"image\":\"x\"}"],
+    );
+    row("init", "ba", "ba", &[]);
+    row(
+        "ports",
+        "12",
+        "21",
+        &[
+            "ports: [\"[port=1,protocol=\\\"TCP\\\"]\",\"[port=2,protocol=\\\"TCP\\\"]\"] -> \
+           [\"[port=2,protocol=\\\"TCP\\\"]\",\"[port=1,protocol=\\\"TCP\\\"]\"]",
+        ],
+    );
+}
+
+#[test]
 fn a_second_item_with_a_declared_key_is_a_change_of_that_item() {
     // The last of two environment variables with one name counts, so this overrides the declared one.
     check(
