@@ -183,7 +183,10 @@ async fn the_api_server_asks_the_webhook_and_obeys_while_certificates_rotate() {
     let (mut registered, registration) = register::start(&client, &bundle, Some(url.clone()), &metrics, stopping());
     let first = until(&mut bundle, Option::is_some).await;
     assert_eq!(until(&mut other_bundle, Option::is_some).await, first, "replicas agree");
-    until(&mut registered, |registered| *registered).await;
+    until(&mut registered, |registered| {
+        *registered == register::Registration::Done
+    })
+    .await;
 
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "weir-test-hooks");
     let map = |metadata: Value| -> ConfigMap {

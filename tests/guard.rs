@@ -12,10 +12,14 @@
     unreachable_pub
 )]
 
+#[path = "guard/away.rs"]
+mod away;
 #[path = "guard/door.rs"]
 mod door;
 #[path = "guard/exemption.rs"]
 mod exemption;
+#[path = "guard/fight.rs"]
+mod fight;
 #[path = "support/git_server.rs"]
 mod git_server;
 #[path = "guard/random.rs"]
@@ -26,6 +30,8 @@ mod restart;
 mod revert;
 #[path = "guard/stand.rs"]
 mod stand;
+#[path = "guard/standby.rs"]
+mod standby;
 #[path = "guard/table.rs"]
 mod table;
 

@@ -36,16 +36,27 @@ const CHECK_EVERY: Duration = Duration::from_secs(300);
 /// How long after a failure until the next attempt.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Whether the API server knows us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Registration {
+    /// Not looked at yet, or it could not be written.
+    Unknown,
+    /// There is no configuration, so nothing is asked of us.
+    Missing,
+    /// It is as it must be.
+    Done,
+}
+
 /// Starts the tasks, one for each configuration. `url` is `--webhook-url`: where the API server reaches us when it cannot
-/// go through a Service. The receiver is true while both configurations are as they must be.
+/// go through a Service. The receiver says how far the less advanced of both configurations is.
 pub fn start(
     client: &Client,
     bundle: &watch::Receiver<Option<String>>,
     url: Option<String>,
     metrics: &Metrics,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> (watch::Receiver<bool>, JoinHandle<()>) {
-    let (registered, receiver) = watch::channel(false);
+) -> (watch::Receiver<Registration>, JoinHandle<()>) {
+    let (registered, receiver) = watch::channel(Registration::Unknown);
     let url: Option<Arc<str>> = url.map(|url| url.trim_end_matches('/').into());
     let common = |name: &'static str| Common {
         name,
@@ -55,13 +66,13 @@ pub fn start(
         warned: false,
     };
     let (validating, mutating) = (common(VALIDATING), common(MUTATING));
-    let (one, mut one_is) = watch::channel(false);
-    let (two, mut two_is) = watch::channel(false);
+    let (one, mut one_is) = watch::channel(Registration::Unknown);
+    let (two, mut two_is) = watch::channel(Registration::Unknown);
     let one = validating.run(Api::<ValidatingWebhookConfiguration>::all(client.clone()), one);
     let two = mutating.run(Api::<MutatingWebhookConfiguration>::all(client.clone()), two);
     let both = async move {
         loop {
-            let now = *one_is.borrow_and_update() && *two_is.borrow_and_update();
+            let now = (*one_is.borrow_and_update()).min(*two_is.borrow_and_update());
             registered.send_if_modified(|before| std::mem::replace(before, now) != now);
             let changed = tokio::select! {
                 changed = one_is.changed() => changed,
@@ -128,7 +139,7 @@ struct Common {
 }
 
 impl Common {
-    async fn run<K>(mut self, api: Api<K>, registered: watch::Sender<bool>)
+    async fn run<K>(mut self, api: Api<K>, registered: watch::Sender<Registration>)
     where
         K: Resource + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
     {
@@ -139,14 +150,15 @@ impl Common {
             let mut wait = CHECK_EVERY;
             if let Some(now) = now {
                 let right = match self.correct(&api, &now).await {
-                    Ok(found) => found,
+                    Ok(true) => Registration::Done,
+                    Ok(false) => Registration::Missing,
                     Err(error) => {
                         tracing::error!(error = %explain(&error), configuration = self.name, "webhook is not registered");
                         wait = RETRY;
-                        false
+                        Registration::Unknown
                     }
                 };
-                self.metrics.webhook_registered(self.name, right);
+                self.metrics.webhook_registered(self.name, right == Registration::Done);
                 registered.send_if_modified(|before| std::mem::replace(before, right) != right);
             }
             tokio::select! {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::meta::LocalRef;
+use crate::core::snapshot::Commit;
 
 /// The API group.
 pub const GROUP: &str = "source.toolkit.fluxcd.io";
@@ -215,6 +216,39 @@ pub struct Artifact {
     /// What the source says of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Who wrote the commit of an artifact, in its metadata.
+const COMMIT_AUTHOR: &str = "weir.dev/commit-author";
+/// The first line of its message.
+const COMMIT_SUBJECT: &str = "weir.dev/commit-subject";
+/// Longest of both: they are for a line of text, and a status is written often.
+const MAX_COMMIT_TEXT: usize = 200;
+
+impl Artifact {
+    /// Says of which commit it is, for replicas that have not fetched it and tell people nevertheless.
+    #[must_use]
+    pub fn of_commit(self, commit: &Commit) -> Self {
+        let mut metadata = self.metadata.unwrap_or_default();
+        for (key, text) in [(COMMIT_AUTHOR, &commit.author), (COMMIT_SUBJECT, &commit.subject)] {
+            metadata.insert(key.to_owned(), text.chars().take(MAX_COMMIT_TEXT).collect());
+        }
+        Self {
+            metadata: Some(metadata),
+            ..self
+        }
+    }
+
+    /// Of which commit it is, when it says so.
+    #[must_use]
+    pub fn commit(&self) -> Option<Commit> {
+        let metadata = self.metadata.as_ref()?;
+        Some(Commit {
+            id: self.revision.rsplit(':').next()?.to_owned(),
+            author: metadata.get(COMMIT_AUTHOR)?.clone(),
+            subject: metadata.get(COMMIT_SUBJECT)?.clone(),
+        })
+    }
 }
 
 /// An artifact that some controller offers. Whoever makes it writes its status.

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// The API group; also the prefix of Weir's own control markers.
 pub const GROUP: &str = "weir.dev";
+/// The annotation of an Exemption that says who asked for it, or for the time that it lasts now. The door writes it.
+pub const ASKED_BY: &str = "weir.dev/asked-by";
+/// The annotation of a Kustomization by which somebody agrees to the deletions of one revision.
+pub const ALLOW_PRUNE: &str = "weir.dev/allow-prune";
 /// Longest Exemption: a shift of eight hours. Who takes over can break the glass again, and nobody forgets one for days.
 pub const MAX_MINUTES: u16 = 480;
 /// Condition of an Exemption: what it says holds now.
@@ -35,7 +39,7 @@ pub const ACTIVE: &str = "Active";
 #[serde(rename_all = "camelCase")]
 pub struct ExemptionSpec {
     /// What is lifted.
-    #[schemars(length(min = 1, max = 1))]
+    #[schemars(length(min = 1, max = 2))]
     pub lift: Vec<Lift>,
     /// Why; shown to whoever edits, and to whoever asks later.
     #[schemars(length(min = 3, max = 512))]
@@ -57,6 +61,9 @@ pub enum Lift {
     /// That changes of what Git declares are refused and put back.
     #[serde(rename = "drift")]
     Drift,
+    /// That nothing may be made by hand in a strict namespace. What was made stays when it ends, and is named then.
+    #[serde(rename = "strict")]
+    Strict,
 }
 
 /// Who may edit.
@@ -106,7 +113,7 @@ pub struct Objects {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(max = 253)))]
     pub names: Option<Vec<String>>,
-    /// Labels, as Git declares them: labels that were put on by hand do not count.
+    /// Labels, as Git declares them: labels that were put on by hand do not count, and what is made by hand has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_selector: Option<LabelSelector>,
 }
@@ -154,7 +161,8 @@ pub struct Edit {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Namespace and name of the Kustomization that it belongs to.
+    /// Namespace and name of the Kustomization that it belongs to; nothing for what was made by hand in a strict namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kustomization: String,
     /// The fields, at most 16 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -2,10 +2,12 @@
 
 mod print;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
@@ -13,12 +15,14 @@ use super::declared::{Declared, Reader};
 use super::{EXIT_ERROR, renderer};
 use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::Kustomization;
+use crate::api::weir::Exemption;
 use crate::apply;
 use crate::apply::objects::{Mode, Objects};
-use crate::cluster::client::{ClientOptions, connect, explain};
+use crate::cluster::client::{ClientOptions, connect, explain, is_code};
 use crate::cluster::discovery::Discovery;
 use crate::core::inventory::Inventory;
 use crate::core::object::ObjectRef;
+use crate::guard::exemption;
 use crate::guard::origin::{Difference, differences};
 use crate::plan::{self, Action, Options, Owner};
 use crate::render::{Options as PoolOptions, Pool};
@@ -32,7 +36,8 @@ const CONCURRENT: usize = 8;
 ///
 /// Each Kustomization is built again from the commit that was applied last, and the API server is asked what applying it
 /// would change; nothing is written. While weir run is at work there is little to see: it puts back what it finds. What is
-/// left is of Kustomizations that are suspended or in the modes audit and off, and of fights with another controller.
+/// left is of Kustomizations that are suspended or in the modes audit and off, of fights with another controller, and what an
+/// Exemption allows, which is named with who edited, until when and why.
 ///
 /// Exit status: 0 when nothing differs, 1 when something does, 2 when that could not be found out.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,6 +51,15 @@ pub struct Drift {
     /// How to print it.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Format,
+    /// Namespace of Weir itself: Exemptions there reach every namespace.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "RUNTIME_NAMESPACE",
+        default_value = "flux-system",
+        hide_env_values = true
+    )]
+    pub runtime_namespace: String,
     /// Kubeconfig of the cluster; KUBECONFIG when unset, else the service account of the Pod.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -82,6 +96,18 @@ struct Drifted {
     object: ObjectRef,
     place: Option<String>,
     state: State,
+    exemptions: Vec<Allowed>,
+}
+
+/// An Exemption that lets an object differ.
+#[derive(Debug)]
+struct Allowed {
+    /// Its namespace and name.
+    name: String,
+    /// Who has edited the object under it.
+    users: BTreeSet<String>,
+    until: Option<Timestamp>,
+    reason: String,
 }
 
 #[derive(Debug)]
@@ -103,7 +129,7 @@ pub async fn run(arguments: Drift) -> anyhow::Result<ExitCode> {
     let report = look(&arguments, client, pool.clone()).await;
     pool.stop().await;
     let report = report?;
-    print::print(&report, arguments.output, jiff::Timestamp::now())?;
+    print::print(&report, arguments.output, Timestamp::now())?;
     Ok(if !report.errors.is_empty() {
         ExitCode::from(EXIT_ERROR)
     } else if report.drifted.is_empty() {
@@ -134,6 +160,11 @@ async fn look(arguments: &Drift, client: Client, pool: Pool) -> anyhow::Result<R
     }
     listed.retain(|one| arguments.names.is_empty() || arguments.names.contains(&one.name_any()));
     let objects = Objects::new(client.clone(), Discovery::new(client.clone()));
+    let exemptions = Exempting {
+        home: &arguments.runtime_namespace,
+        now: Timestamp::now(),
+        all: exemptions(&client).await?,
+    };
     let reader = Reader::new(client, objects.clone(), pool)?;
     let mut report = Report::default();
     for kustomization in &listed {
@@ -143,7 +174,7 @@ async fn look(arguments: &Drift, client: Client, pool: Pool) -> anyhow::Result<R
             kustomization.name_any()
         );
         match reader.declared(kustomization).await {
-            Ok(declared) => compare(&objects, kustomization, &name, declared, &mut report).await,
+            Ok(declared) => compare(&objects, kustomization, &name, declared, &exemptions, &mut report).await,
             Err(error) => report.errors.push((name, error)),
         }
     }
@@ -153,7 +184,46 @@ async fn look(arguments: &Drift, client: Client, pool: Pool) -> anyhow::Result<R
     Ok(report)
 }
 
-async fn compare(objects: &Objects, of: &Kustomization, name: &str, declared: Declared, report: &mut Report) {
+/// The Exemptions of the cluster; none where their kind is not installed.
+async fn exemptions(client: &Client) -> anyhow::Result<Vec<Exemption>> {
+    match Api::<Exemption>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(found) => Ok(found.items),
+        Err(error) if is_code(&error, 404) => Ok(Vec::new()),
+        Err(error) => Err(anyhow::anyhow!("Exemptions: {}", explain(&error))),
+    }
+}
+
+/// Exemptions, and what decides which of them hold.
+struct Exempting<'a> {
+    home: &'a str,
+    now: Timestamp,
+    all: Vec<Exemption>,
+}
+
+impl Exempting<'_> {
+    /// Those that have let somebody edit an object, and still last.
+    fn of(&self, object: &ObjectRef, labels: &BTreeMap<String, String>) -> Vec<Allowed> {
+        let holds = |one: &&Exemption| {
+            exemption::left(one, self.now).is_some() && exemption::has_let_pass(one, self.home, object, labels)
+        };
+        let allowed = |one: &Exemption| Allowed {
+            name: exemption::name(one),
+            users: exemption::edits(one, object).map(|edit| edit.user.clone()).collect(),
+            until: exemption::until(one),
+            reason: one.spec.reason.clone(),
+        };
+        self.all.iter().filter(holds).map(allowed).collect()
+    }
+}
+
+async fn compare(
+    objects: &Objects,
+    of: &Kustomization,
+    name: &str,
+    declared: Declared,
+    exemptions: &Exempting<'_>,
+    report: &mut Report,
+) {
     let owner = Owner {
         name: of.name_any(),
         namespace: of.namespace().unwrap_or_default(),
@@ -201,6 +271,7 @@ async fn compare(objects: &Objects, of: &Kustomization, name: &str, declared: De
                 object: change.desired.object.reference(),
                 place: change.desired.place(),
                 state,
+                exemptions: exemptions.of(&change.desired.object.reference(), &change.desired.object.labels()),
             }),
             Err(error) => report.errors.push((name.to_owned(), error)),
         }

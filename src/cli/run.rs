@@ -269,7 +269,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         shutdown.clone(),
     );
     tokio::spawn(report_policies(policies.clone(), policies_ready));
-    let namespaces = follow_namespaces(&client, &shutdown);
+    let (namespaces, namespaces_listed) = follow_namespaces(&client, &shutdown);
     let snapshots = snapshots::Snapshots::default();
     std::fs::create_dir_all(&arguments.storage_path).context("--storage-path")?;
     let watched = if arguments.watch_all_namespaces {
@@ -302,6 +302,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         exemptions: Exemptions::follow(&client, &arguments.runtime_namespace, shutdown.clone()),
         freeze: freeze::follow(&client, &arguments.runtime_namespace, shutdown.clone()),
         namespaces,
+        namespaces_listed,
         events: recorder,
         metrics: metrics.clone(),
         settings: Settings {
@@ -321,6 +322,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
                 name: name.clone(),
             }),
             watch_configs_label_selector: arguments.watch_configs_label_selector.clone(),
+            guards: arguments.webhook,
             watched,
             override_managers: arguments.override_manager.clone().into(),
             watch_label_selector: arguments.watch_label_selector.clone(),
@@ -444,8 +446,9 @@ async fn report_policies(mut policies: watch::Receiver<policies::Policies>, part
     }
 }
 
-fn follow_namespaces(client: &Client, shutdown: &CancellationToken) -> Store<Namespace> {
+fn follow_namespaces(client: &Client, shutdown: &CancellationToken) -> (Store<Namespace>, watch::Receiver<bool>) {
     let (store, writer) = reflector::store();
+    let (listed, known) = watch::channel(false);
     let stream = watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default()).default_backoff();
     let shutdown = shutdown.clone();
     tokio::spawn(async move {
@@ -453,14 +456,16 @@ fn follow_namespaces(client: &Client, shutdown: &CancellationToken) -> Store<Nam
             .reflect(writer)
             .take_until(shutdown.cancelled_owned())
             .for_each(|event| {
-                if let Err(error) = event {
-                    tracing::warn!(kind = "Namespace", error = %error, "watch interrupted, resuming");
+                match event {
+                    Ok(watcher::Event::InitDone) => drop(listed.send_replace(true)),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(kind = "Namespace", error = %error, "watch interrupted, resuming"),
                 }
                 std::future::ready(())
             });
         followed.await;
     });
-    store
+    (store, known)
 }
 
 /// `--storage-addr` as others reach it: the port that was really bound, on this host when no host is named.

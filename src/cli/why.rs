@@ -23,6 +23,8 @@ use crate::render::{Options as PoolOptions, Pool};
 const SHORT_ID: usize = 8;
 /// Longest column of paths; longer ones push their own line out.
 const MAX_COLUMN: usize = 60;
+/// Longest column of values.
+const MAX_VALUES: usize = 32;
 
 /// Says where a live object and each of its fields come from.
 ///
@@ -177,14 +179,32 @@ fn print(object: &Object, belongs: &Belongs, origins: &[Origin], out: &mut impl 
         )?,
         Belongs::To(declaration) => declared_by(declaration, out)?,
     }
-    let width = origins.iter().map(|one| one.path.to_string().chars().count()).max();
-    let width = width.unwrap_or_default().min(MAX_COLUMN);
+    let place = match belongs {
+        Belongs::To(declaration) => declaration.source.as_ref().ok().and_then(|(_, place)| place.as_deref()),
+        _ => None,
+    };
+    let rows: Vec<[String; 3]> = origins
+        .iter()
+        .map(|origin| {
+            let value = origin.value.as_ref().map_or("(absent)".to_owned(), |value| {
+                shown_value(&reference, &origin.path, value)
+            });
+            [origin.path.to_string(), value, from(origin, place)]
+        })
+        .collect();
+    let column = |which: fn(&[String; 3]) -> &String, most: usize| {
+        let longest = rows
+            .iter()
+            .map(|row| which(row).chars().count())
+            .filter(|count| *count <= most)
+            .max();
+        longest.unwrap_or_default()
+    };
+    let paths = column(|[path, _, _]| path, MAX_COLUMN);
+    let values = column(|[_, value, _]| value, MAX_VALUES);
     writeln!(out)?;
-    for origin in origins {
-        let value = origin.value.as_ref().map_or("(absent)".to_owned(), |value| {
-            shown_value(&reference, &origin.path, value)
-        });
-        writeln!(out, "{:width$}  {}  ← {}", origin.path.to_string(), value, from(origin))?;
+    for [path, value, from] in &rows {
+        writeln!(out, "{path:paths$}  {value:values$}  ← {from}")?;
     }
     Ok(())
 }
@@ -225,8 +245,8 @@ fn declared_by(declaration: &Declaration, out: &mut impl Write) -> io::Result<()
     }
 }
 
-/// `Git`, `Git, kubectl` or `kubectl-edit, 2026-11-24T19:30:00Z`.
-fn from(origin: &Origin) -> String {
+/// `Git, shop/web.yaml:12`, or `kubectl-edit, 2026-11-24T19:30:00Z`, or both when they agree.
+fn from(origin: &Origin, place: Option<&str>) -> String {
     let others: Vec<String> = origin
         .by
         .iter()
@@ -239,7 +259,9 @@ fn from(origin: &Origin) -> String {
             }
         })
         .collect();
-    let git = origin.from_git.then(|| "Git".to_owned());
+    let git = origin
+        .from_git
+        .then(|| place.map_or("Git".to_owned(), |place| format!("Git, {place}")));
     git.into_iter().chain(others).collect::<Vec<_>>().join("; ")
 }
 
@@ -272,7 +294,57 @@ mod tests {
           is not managed: it carries the labels of Kustomization apps/web, which does not list it; labels get copied
 
         data.password      (hidden)  ← Git; kubectl-label, 2026-11-01T10:00:00Z
-        metadata.labels.a  "b"  ← kubectl-label, 2026-11-01T10:00:00Z
+        metadata.labels.a  "b"       ← kubectl-label, 2026-11-01T10:00:00Z
+        "#);
+    }
+
+    #[test]
+    fn what_git_declares_is_shown_with_repository_file_commit_and_author() {
+        let long = "x".repeat(80);
+        let object = Object::new(json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "prod", "annotations": {"note": long}, "managedFields": [
+                {"manager": "kustomize-controller", "operation": "Apply", "apiVersion": "apps/v1", "time": "2026-11-01T10:00:00Z",
+                    "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
+                        "k:{\"name\":\"web\"}": {".": {}, "f:name": {}, "f:image": {}}}}}}}},
+                {"manager": "kubectl", "operation": "Update", "apiVersion": "apps/v1", "subresource": "scale",
+                    "time": "2026-11-01T11:00:00Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+                {"manager": "kubectl-annotate", "operation": "Update", "apiVersion": "apps/v1", "time": "2026-11-01T12:00:00Z",
+                    "fieldsV1": {"f:metadata": {"f:annotations": {"f:note": {}}}}}]},
+            "spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "web", "image": "registry.example/web:1.0.0"}]}}}}))
+        .unwrap();
+        let kustomization: Kustomization = serde_json::from_value(json!({
+            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+            "metadata": {"name": "shop", "namespace": "flux-system"},
+            "spec": {"interval": "1m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "apps"}}}))
+        .unwrap();
+        let source = Source {
+            url: "https://git.example.com/shop.git".into(),
+            revision: "main@sha1:1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d".into(),
+            commit: Some(crate::core::snapshot::Commit {
+                id: "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d".into(),
+                author: "Ann Example <ann@example.com>".into(),
+                subject: "Run the shop on two replicas".into(),
+            }),
+        };
+        let belongs = Belongs::To(Box::new(Declaration {
+            kustomization,
+            source: Ok((source, Some("shop/web.yaml:12".to_owned()))),
+        }));
+        let mut out = Vec::new();
+        print(&object, &belongs, &origins(&object, false), &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        Deployment/prod/web
+          Kustomization  flux-system/shop
+          source         GitRepository flux-system/apps
+          repository     https://git.example.com/shop.git
+          revision       main@sha1:1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d
+          commit         1a2b3c4d "Run the shop on two replicas" by Ann Example <ann@example.com>
+          file           shop/web.yaml:12
+
+        metadata.annotations.note                        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…  ← kubectl-annotate, 2026-11-01T12:00:00Z
+        spec.replicas                                    2                             ← Git, shop/web.yaml:12; kubectl (scale), 2026-11-01T11:00:00Z
+        spec.template.spec.containers[name="web"].image  "registry.example/web:1.0.0"  ← Git, shop/web.yaml:12
+        spec.template.spec.containers[name="web"].name   "web"                         ← Git, shop/web.yaml:12
         "#);
     }
 }

@@ -1,7 +1,8 @@
 //! Drift: watches what Weir has applied and puts back what somebody changed.
 //!
 //! Flow: `carry_out` applies a plan and notes in the book what was stored; `run` watches the metadata of every kind in
-//! the book; `guard::revert::judge` says whether an event is drift; one task for each drifted object sends it again.
+//! the book and in the inventories; `guard::revert::judge` says whether an event is drift; one task for each drifted object
+//! sends it again. A process that does not lead only watches and notes, so that its door decides as the leader's does.
 //!
 //! Guarantees: putting an object back costs one request and needs neither source, nor render, nor a Kustomization that is
 //! in order: the last good state stays. What cannot be put back alone (an immutable field) is left to a reconciliation of
@@ -10,44 +11,31 @@
 
 mod book;
 mod put_back;
+mod told;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::DynamicObject;
-use kube::core::PartialObjectMeta;
+use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef as StoreRef;
-use kube::runtime::watcher::Event;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use super::kustomization::{COMPONENT, Context};
 use super::{Shared, freeze, record};
-use crate::api::kustomize::{GROUP, Kustomization, OWNER_NAME};
-use crate::apply::objects::Objects;
+use crate::api::kustomize::{GROUP, Kustomization};
+use crate::apply::objects::{ObjectError, Objects};
 use crate::apply::{self, Outcome};
-use crate::cluster::discovery::Resolved;
 use crate::cluster::events::{NewEvent, Severity};
 use crate::core::inventory::Inventory;
 use crate::core::object::{Gvk, Object, ObjectRef};
-use crate::guard::revert::{Kept, Memory, OwnerKey};
-use crate::plan::{Action, Change, Plan};
-use put_back::Reverter;
+use crate::guard::revert::{self, Kept, Memory, OwnerKey};
+use crate::guard::{Mode, markers};
+use crate::plan::{Action, Change, Desired, Plan};
 
 pub use book::{Book, KindKey};
-
-/// Most kinds that are watched: each costs a connection to the API server. Clusters serve about 60 kinds of their own and
-/// up to 1,000 of others, of which a repository declares a few dozen.
-const MAX_WATCHES: usize = 256;
-/// How soon to ask again for a kind that is not served: its CustomResourceDefinition may come back.
-const RESOLVE_RETRY: Duration = Duration::from_secs(10);
+pub use watch::run;
 
 /// Names the owner of what a Kustomization applies.
 #[must_use]
@@ -58,21 +46,27 @@ pub fn owner_of(kustomization: &Kustomization) -> OwnerKey {
     }
 }
 
-/// Carries a plan out and notes what was applied, so that a later change of it is recognised.
+/// Carries a plan out and notes what was applied, so that a later change of it is recognised. `same_revision` says that it is
+/// of the revision that was applied last, by whatever process.
 pub async fn carry_out(
     shared: &Shared,
     objects: &Objects,
     owner: &OwnerKey,
     plan: &Plan,
     previous: &Inventory,
+    same_revision: bool,
 ) -> Outcome {
     let lock = shared.book.lock(owner);
     let _applying = lock.write().await;
+    shared.book.begin(owner);
     shared
         .book
         .forget(plan.deletions.iter().map(|deletion| &deletion.object));
     let frozen = match freeze::now(&shared.freeze) {
-        Some(_) => Some(without_unchanged(shared, plan)),
+        Some(_) => {
+            shared.book.left_frozen(owner);
+            Some(without_unchanged(shared, plan, same_revision))
+        }
         None => without_exempt(shared, plan).await,
     };
     let outcome = apply::carry_out(objects, frozen.as_ref().unwrap_or(plan), previous).await;
@@ -99,14 +93,12 @@ pub async fn carry_out(
 }
 
 /// The plan without the objects that Git has not changed since they were applied: what was done to them by hand stays
-/// while the guard is frozen.
-fn without_unchanged(shared: &Shared, plan: &Plan) -> Plan {
+/// while the guard is frozen. After a restart the revision tells.
+fn without_unchanged(shared: &Shared, plan: &Plan, same_revision: bool) -> Plan {
     let is_new = |change: &&Change| {
         let (object, desired) = (change.desired.object.reference(), Kept::new(&change.desired.object));
-        let known = shared
-            .book
-            .with(&object, |memory| memory.desired.as_ref() == Some(&desired));
-        known != Some(true)
+        let known = shared.book.with(&object, |memory| memory.desired.clone()).flatten();
+        known.map_or(!same_revision, |known| known != desired)
     };
     Plan {
         changes: plan.changes.iter().filter(is_new).cloned().collect(),
@@ -157,18 +149,20 @@ pub fn look_again(context: &Context, owner: &OwnerKey) {
     }
 }
 
-/// Tells of an edit that an Exemption lets pass, on the Kustomization and on the object itself.
-pub fn exempted(shared: &Shared, kustomization: &Kustomization, object: ObjectReference, message: String) {
+/// Tells of an edit that an Exemption lets pass, on the Kustomization, if it belongs to one, and on the object itself.
+pub fn exempted(shared: &Shared, kustomization: Option<&Kustomization>, object: ObjectReference, message: String) {
     let reason = "DriftExempted";
-    record::event(
-        &shared.events,
-        kustomization,
-        COMPONENT,
-        Severity::Warning,
-        reason,
-        message.clone(),
-        &[],
-    );
+    if let Some(kustomization) = kustomization {
+        record::event(
+            &shared.events,
+            kustomization,
+            COMPONENT,
+            Severity::Warning,
+            reason,
+            message.clone(),
+            &[],
+        );
+    }
     shared.events.record(NewEvent {
         involved: object,
         severity: Severity::Warning,
@@ -203,12 +197,16 @@ pub fn admitted(shared: &Shared, kustomization: &Kustomization, message: String)
 /// What to remember of one change. `ssa: IfNotPresent` insists on the object only, not on its fields.
 fn memory(owner: &OwnerKey, change: &Change, stored: Option<&Object>) -> Option<Memory> {
     let desired = &change.desired.object;
+    if markers::declared_alone(desired) {
+        return Some(Memory::of_left_alone(owner.clone(), desired));
+    }
     let marked = |object: &Object, key: &str, value: &str| object.marker_is(&format!("{GROUP}/{key}"), value);
     let when_missing = marked(desired, "ssa", "IfNotPresent");
     let stored = match change.action {
-        Action::Skip => change.live.as_ref().filter(|live| {
-            when_missing && !marked(desired, "reconcile", "disabled") && !marked(live, "reconcile", "disabled")
-        }),
+        Action::Skip => change
+            .live
+            .as_ref()
+            .filter(|live| when_missing && !marked(live, "reconcile", "disabled")),
         Action::Create | Action::Update => stored,
     };
     let memory = Memory::of(owner.clone(), desired, stored?)?;
@@ -220,117 +218,51 @@ fn memory(owner: &OwnerKey, change: &Change, stored: Option<&Object>) -> Option<
     })
 }
 
-/// Watches and puts back until `shutdown`.
-pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
-    let (mut kinds, mut freeze) = (context.shared.book.kinds(), context.shared.freeze.clone());
-    let mut exemptions = context.shared.exemptions.changed();
-    let reverter = Reverter::new(context, shutdown.clone());
-    let mut watches: HashMap<KindKey, CancellationToken> = HashMap::new();
-    loop {
-        let wanted: HashMap<KindKey, Gvk> = kinds
-            .borrow_and_update()
-            .iter()
-            .map(|gvk| (kind_key(gvk), gvk.clone()))
-            .collect();
-        watches.retain(|kind, stop| {
-            let keep = wanted.contains_key(kind);
-            if !keep {
-                stop.cancel();
-            }
-            keep
-        });
-        for (kind, gvk) in wanted {
-            if watches.contains_key(&kind) {
-                continue;
-            }
-            if watches.len() >= MAX_WATCHES {
-                tracing::warn!(
-                    kind = %gvk, "not watched for drift, {MAX_WATCHES} kinds are watched already; it is corrected at the \
-                    interval of its Kustomization"
-                );
-                continue;
-            }
-            let stop = shutdown.child_token();
-            let (reverter, stopping) = (Arc::clone(&reverter), stop.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = stopping.cancelled() => {}
-                    () = follow(&reverter, gvk) => {}
-                }
-            });
-            watches.insert(kind, stop);
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = kinds.changed() => if changed.is_err() { return },
-            Ok(()) = freeze.changed() => reverter.wake_all(),
-            Ok(()) = exemptions.changed() => reverter.wake_all(),
-        }
-    }
-}
-
-/// Follows the objects of one kind.
-async fn follow(reverter: &Arc<Reverter>, gvk: Gvk) {
-    let Some(resolved) = resolve(reverter, &gvk).await else {
-        return;
+/// Takes off the markers that were put on an object by hand so that it is left alone.
+async fn unmark(objects: &Objects, gvk: &Gvk, object: &ObjectRef) -> Result<Option<Object>, ObjectError> {
+    let Some(live) = objects.get(gvk, object).await? else {
+        return Ok(None);
     };
-    let client = reverter.shared().client.clone();
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resolved.resource);
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default().labels(OWNER_NAME)).default_backoff());
-    // What was in the book when the list was asked for and is not in the list is gone.
-    let mut unlisted = std::collections::BTreeSet::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => {
-                unlisted = reverter
-                    .shared()
-                    .book
-                    .objects(|object| object.group == gvk.group && object.kind == gvk.kind);
-            }
-            Ok(Event::InitApply(found)) => {
-                let object = reference(&gvk, &found.metadata);
-                unlisted.remove(&object);
-                reverter.seen(object, Some(found.metadata));
-            }
-            Ok(Event::InitDone) => {
-                for object in std::mem::take(&mut unlisted) {
-                    reverter.seen(object, None);
-                }
-            }
-            Ok(Event::Apply(found)) => reverter.seen(reference(&gvk, &found.metadata), Some(found.metadata)),
-            Ok(Event::Delete(found)) => reverter.seen(reference(&gvk, &found.metadata), None),
-            Err(error) => tracing::debug!(kind = %gvk, error = %error, "drift watch interrupted, resuming"),
+    let markers = revert::metadata(&live)
+        .map(|meta| markers::alone(&meta))
+        .unwrap_or_default();
+    let Some(patch) = markers::taken_off(&markers, live.resource_version()).filter(|_| !markers.is_empty()) else {
+        return Ok(Some(live));
+    };
+    objects.patch(gvk, object, &patch).await?;
+    tracing::info!(object = %object, "markers that were put on by hand taken off");
+    objects.get(gvk, object).await
+}
+
+/// Takes off what was put on by hand, of the live objects of a plan, so that they are planned for as Git says. What was
+/// marked before Weir applied it for the first time stays marked, as with Flux.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn unmark_live(
+    shared: &Shared,
+    objects: &Objects,
+    kustomization: &Kustomization,
+    desired: &[Desired],
+    live: &mut HashMap<ObjectRef, Object>,
+) -> Result<(), ObjectError> {
+    if !shared.settings.guards || freeze::now(&shared.freeze).is_some() {
+        return Ok(());
+    }
+    for one in desired {
+        let object = one.object.reference();
+        let marked = live.get(&object).is_some_and(markers::declared_alone) && !markers::declared_alone(&one.object);
+        let applied = |memory: &Memory| !memory.left_alone && !memory.when_missing;
+        let by_hand = marked && shared.book.with(&object, applied).unwrap_or_default();
+        let insists = matches!(
+            super::guard_mode(shared, kustomization, &object),
+            Mode::Enforce | Mode::Warn
+        );
+        if by_hand && insists {
+            let mended = unmark(objects, &one.object.gvk(), &object).await?;
+            live.remove(&object);
+            live.extend(mended.map(|mended| (object, mended)));
         }
     }
-}
-
-/// How the kind is reached; `None` when it cannot be watched at all.
-async fn resolve(reverter: &Reverter, gvk: &Gvk) -> Option<Resolved> {
-    loop {
-        match reverter.shared().objects.discovery().resolve(gvk).await {
-            Ok(resolved) if resolved.watchable => return Some(resolved),
-            Ok(_) => {
-                tracing::info!(kind = %gvk, "objects of this kind cannot be watched; drift is corrected at the interval");
-                return None;
-            }
-            Err(error) => tracing::debug!(kind = %gvk, error = %error, "not yet watched for drift"),
-        }
-        tokio::time::sleep(RESOLVE_RETRY).await;
-    }
-}
-
-fn reference(gvk: &Gvk, meta: &ObjectMeta) -> ObjectRef {
-    ObjectRef {
-        group: gvk.group.clone(),
-        kind: gvk.kind.clone(),
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
-    }
-}
-
-fn kind_key(gvk: &Gvk) -> KindKey {
-    KindKey {
-        group: gvk.group.clone(),
-        kind: gvk.kind.clone(),
-    }
+    Ok(())
 }

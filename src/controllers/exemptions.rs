@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kustomization::{COMPONENT, Context};
 use super::{drift, record};
-use crate::api::weir::{Edit, Exemption, ExemptionStatus};
+use crate::api::weir::{ASKED_BY, Edit, Exemption, ExemptionStatus, Lift};
 use crate::cluster::client::{explain, is_code};
 use crate::cluster::events::Severity;
 use crate::core::object::ObjectRef;
@@ -111,17 +111,19 @@ impl Exemptions {
         !self.active(now).is_empty()
     }
 
-    /// The one that lets a user edit an object with these labels; of several the one that lasts longest.
+    /// The one that lifts this for a user and an object with these labels; of several the one that lasts longest.
     #[must_use]
     pub fn lifting(
         &self,
+        lift: Lift,
         user: &User,
         object: &ObjectRef,
         labels: &BTreeMap<String, String>,
         now: Timestamp,
     ) -> Option<Arc<Exemption>> {
-        let lifts =
-            |one: &Arc<Exemption>| exemption::names(one, user) && exemption::covers(one, &self.home, object, labels);
+        let lifts = |one: &Arc<Exemption>| {
+            exemption::names(one, user) && exemption::covers(one, lift, &self.home, object, labels)
+        };
         let lifting = self.active(now).into_iter().filter(lifts);
         lifting.max_by_key(|one| exemption::left(one, now))
     }
@@ -264,7 +266,12 @@ fn told(of: &Exemption, turn: Turn) -> (Severity, &'static str, String) {
     let until = exemption::until(of).map_or(String::new(), |until| format!("{until:.0}"));
     let before = of.status.as_ref().and_then(|status| status.until.as_ref());
     let before = before.map_or(String::new(), |time| format!(", it was {:.0}", time.0));
-    let by = writer(&of.metadata).map_or(String::new(), |by| format!(" (written by {by})"));
+    let by = match (of.annotations().get(ASKED_BY), writer(&of.metadata)) {
+        (Some(user), _) => format!(" (asked for by {user})"),
+        // Made while the door was away, which writes the name of the user.
+        (None, Some(manager)) => format!(" (written with {manager})"),
+        (None, None) => String::new(),
+    };
     match turn {
         Turn::Granted => {
             let message = format!("drift is allowed until {until}{by}: {}", of.spec.reason);
@@ -280,24 +287,31 @@ fn told(of: &Exemption, turn: Turn) -> (Severity, &'static str, String) {
         }
         Turn::Ended => {
             let edits = of.status.iter().flat_map(|status| status.edits.iter().flatten());
-            let all: Vec<String> = edits
-                .map(|edit| format!("{} by {}", exemption::edited(edit), edit.user))
-                .collect();
-            let more = match all.len().saturating_sub(NAMED_OBJECTS) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named: Vec<String> = all.into_iter().take(NAMED_OBJECTS).collect();
-            let message = if named.is_empty() {
-                format!("ended {until}; nothing was edited under it")
-            } else {
-                format!(
-                    "ended {until}; what was edited under it is put back: {}{more}",
-                    named.join(", ")
-                )
-            };
+            let (made, edited): (Vec<&Edit>, Vec<&Edit>) = edits.partition(|edit| edit.kustomization.is_empty());
+            let mut message = format!("ended {until}");
+            if !edited.is_empty() {
+                message.push_str(&format!("; what was edited under it is put back: {}", named(&edited)));
+            }
+            if !made.is_empty() {
+                message.push_str(&format!("; what was made by hand under it stays: {}", named(&made)));
+            }
+            if edited.is_empty() && made.is_empty() {
+                message.push_str("; nothing was edited under it");
+            }
             (Severity::Normal, "ExemptionEnded", message)
         }
+    }
+}
+
+/// The first few of some edits, with who made them.
+fn named(edits: &[&Edit]) -> String {
+    let shown = edits.iter().take(NAMED_OBJECTS);
+    let shown: Vec<String> = shown
+        .map(|edit| format!("{} by {}", exemption::edited(edit), edit.user))
+        .collect();
+    match edits.len().saturating_sub(NAMED_OBJECTS) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Shared {
     pub freeze: watch::Receiver<Option<Freeze>>,
     /// Namespaces, for policies that select by their labels.
     pub namespaces: Store<Namespace>,
+    /// Whether they have been read once.
+    pub namespaces_listed: watch::Receiver<bool>,
     /// Takes events.
     pub events: Recorder,
     /// Counts.
@@ -107,6 +109,8 @@ pub struct Settings {
     pub override_managers: Arc<[String]>,
     /// `--watch-configs-label-selector`: which ConfigMaps and Secrets are watched for those who use them.
     pub watch_configs_label_selector: String,
+    /// `--webhook`: whether there is a door. Without one, markers that somebody puts on by hand count, as for Flux.
+    pub guards: bool,
     /// `--watch-all-namespaces`.
     pub watched: Watched,
     /// `--max-prune`: how many objects one revision may delete without a nod; 0 for any number.

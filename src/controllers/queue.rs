@@ -15,6 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, applier, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::extensions::RECONCILE;
@@ -48,6 +49,9 @@ pub struct Controller<K: Resource<DynamicType = ()> + Clone + 'static> {
     pub writer: Writer<K>,
     /// The objects of its kind.
     pub store: Store<K>,
+    /// Becomes true when the store has been filled for the first time. The store's own word for that is for one who waits: it
+    /// wakes the last one only.
+    pub listed: watch::Sender<bool>,
     /// How many objects are reconciled at a time.
     pub concurrency: u16,
     /// Ends it.
@@ -76,7 +80,7 @@ where
         if let Some(selector) = &self.selector {
             config = config.labels(selector);
         }
-        let mut changed = changes(self.api, config, self.writer).boxed();
+        let mut changed = changes(self.api, config, self.writer, self.listed).boxed();
         let mut elected = std::pin::pin!(elected);
         loop {
             tokio::select! {
@@ -117,6 +121,7 @@ fn changes<K>(
     api: Api<K>,
     config: watcher::Config,
     writer: Writer<K>,
+    listed: watch::Sender<bool>,
 ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -138,7 +143,11 @@ where
                     seen.remove(&ObjectRef::from_obj(&object));
                     None
                 }
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Ok(watcher::Event::Init) => None,
+                Ok(watcher::Event::InitDone) => {
+                    listed.send_if_modified(|before| !std::mem::replace(before, true));
+                    None
+                }
                 Err(error) => {
                     tracing::warn!(kind = K::kind(&()).as_ref(), error = %error, "watch interrupted, resuming");
                     None

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a reader sees either the old or the new snapshot of a source; every publication is told to all listeners.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::broadcast;
@@ -28,6 +28,8 @@ pub struct SourceKey {
 #[derive(Clone)]
 pub struct Snapshots {
     held: Arc<RwLock<HashMap<SourceKey, Snapshot>>>,
+    /// Those that were looked at in vain while nothing of them was here.
+    missed: Arc<RwLock<HashSet<SourceKey>>>,
     news: broadcast::Sender<SourceKey>,
 }
 
@@ -35,6 +37,7 @@ impl Default for Snapshots {
     fn default() -> Self {
         Self {
             held: Arc::default(),
+            missed: Arc::default(),
             news: broadcast::channel(BACKLOG).0,
         }
     }
@@ -71,6 +74,24 @@ impl Snapshots {
         let _ = self.news.send(key);
     }
 
+    /// A source was looked at in vain. It is told if nothing of it is here, neither in memory nor on disk.
+    pub fn miss(&self, key: SourceKey) {
+        if self.revision(&key).is_some() {
+            return;
+        }
+        let mut missed = self.missed.write().unwrap_or_else(PoisonError::into_inner);
+        if missed.insert(key.clone()) {
+            let _ = self.news.send(key);
+        }
+    }
+
+    /// Whether a source was looked at in vain and nothing of it is here.
+    #[must_use]
+    pub fn is_missed(&self, key: &SourceKey) -> bool {
+        let missed = self.missed.read().unwrap_or_else(PoisonError::into_inner);
+        missed.contains(key) && self.revision(key).is_none()
+    }
+
     /// Tells of a source without anything new of it being here.
     pub fn tell(&self, key: SourceKey) {
         let _ = self.news.send(key);
@@ -79,6 +100,7 @@ impl Snapshots {
     /// Forgets a source that is gone.
     pub fn forget(&self, key: &SourceKey) {
         self.held.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.missed.write().unwrap_or_else(PoisonError::into_inner).remove(key);
         let _ = self.news.send(key.clone());
     }
 

@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::declared::{Declared, declared};
 use super::message::{Facts, explain, unseen, warning};
 use super::{Cause, Change, Denial, Identities, Mode, Operation, Owner, Reason, Verdict, modes};
-use crate::api::kustomize::GROUP;
+use crate::api::kustomize::{GROUP, OWNER_NAME, OWNER_NAMESPACE};
+use crate::api::weir::ALLOW_PRUNE;
 use crate::core::diff;
-use crate::core::fields::{FieldChange, FieldsError, Path, Step, changed_fields, value_at};
-use crate::core::object::Object;
+use crate::core::fields::{FieldChange, FieldSet, FieldsError, Path, Step, changed_fields, value_at};
 
 /// May the request go on?
 #[must_use]
@@ -89,7 +89,7 @@ fn judge(change: &Change, owner: &Owner, identities: &Identities) -> Result<Reas
         Operation::Create if identities.is_controller(&change.user) => Ok(Reason::Controller),
         Operation::Create => refuse(Cause::Creation, Facts::Created),
         Operation::Delete if is_terminating(change) => Ok(Reason::Terminating),
-        Operation::Delete if is_left_alone(change) => Ok(Reason::LeftAlone),
+        Operation::Delete if change.old.as_ref().is_some_and(|old| owner.leaves_alone(old)) => Ok(Reason::LeftAlone),
         Operation::Delete if identities.is_controller(&change.user) => Ok(Reason::Controller),
         Operation::Delete => refuse(Cause::Deletion, Facts::Deleted),
         Operation::Update if subresource == "scale" => judge_scale(change, owner),
@@ -113,7 +113,7 @@ fn judge_scale(change: &Change, owner: &Owner) -> Result<Reason, Refusal> {
     let Some(parent) = &change.parent else {
         return Ok(Reason::Unseen);
     };
-    if left_alone(&parent.object) {
+    if owner.leaves_alone(&parent.object) {
         return Ok(Reason::LeftAlone);
     }
     if is_deleted(&parent.object) {
@@ -145,14 +145,16 @@ fn judge_update(change: &Change, owner: &Owner) -> Result<Reason, Refusal> {
     if old.get("kind") != new.get("kind") || old.get("metadata").is_none() {
         return Ok(Reason::Undeclared);
     }
-    let markers = changed_markers(old, new);
+    let read = declared(old);
+    let mut markers = changed_markers(old, new);
+    markers.retain(|marker| !is_taken_off(marker, read.as_ref().ok(), owner));
     if !markers.is_empty() {
         return refuse(Cause::Markers, Facts::Marked(markers));
     }
-    if left_alone(old) {
+    if owner.leaves_alone(old) {
         return Ok(Reason::LeftAlone);
     }
-    let before = match declared(old) {
+    let before = match read {
         Ok(before) => before,
         Err(error) => return unreadable(&error),
     };
@@ -226,9 +228,23 @@ fn changed_markers(old: &Value, new: &Value) -> Vec<FieldChange> {
 }
 
 fn is_marker(key: &str) -> bool {
-    [GROUP, modes::GROUP]
+    // Who agrees to many deletions does so by hand, by its purpose.
+    key != ALLOW_PRUNE
+        && [GROUP, modes::GROUP]
+            .iter()
+            .any(|group| key.strip_prefix(group).is_some_and(|rest| rest.starts_with('/')))
+}
+
+/// A marker that was put on by hand may be taken off by hand: that leads back to what Git says.
+fn is_taken_off(marker: &FieldChange, declared: Option<&Declared>, owner: &Owner) -> bool {
+    let is_owner = [OWNER_NAME, OWNER_NAMESPACE]
         .iter()
-        .any(|group| key.strip_prefix(group).is_some_and(|rest| rest.starts_with('/')))
+        .any(|label| marker.path == Path::of_fields(["metadata", "labels", label]));
+    let is_gits = |fields: &FieldSet| fields.contains(&marker.path);
+    marker.new.is_none()
+        && !is_owner
+        && declared.is_some_and(|declared| !is_gits(&declared.fields))
+        && !owner.applied.as_ref().is_some_and(is_gits)
 }
 
 /// The object was applied in another version than this request speaks, so declared paths mean nothing here. Everything
@@ -259,20 +275,6 @@ fn is_deleted(object: &Value) -> bool {
     object
         .pointer("/metadata/deletionTimestamp")
         .is_some_and(|time| !time.is_null())
-}
-
-fn is_left_alone(change: &Change) -> bool {
-    change.old.as_ref().is_some_and(left_alone)
-}
-
-/// Whether the stored object carries a marker by which Flux leaves it alone. Nobody but Weir can have put it there.
-fn left_alone(object: &Value) -> bool {
-    let Ok(object) = Object::new(object.clone()) else {
-        return false;
-    };
-    [("reconcile", "disabled"), ("ssa", "Ignore"), ("ssa", "IfNotPresent")]
-        .iter()
-        .any(|(key, value)| object.marker_is(&format!("{GROUP}/{key}"), value))
 }
 
 fn allow(reason: Reason) -> Verdict {

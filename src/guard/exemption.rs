@@ -63,12 +63,18 @@ pub fn names(exemption: &Exemption, user: &User) -> bool {
     exemption.spec.subjects.iter().any(is)
 }
 
-/// Whether it reaches an object with these labels. `home` is Weir's own namespace.
+/// Whether it lifts this for an object with these labels. `home` is Weir's own namespace.
 #[must_use]
-pub fn covers(exemption: &Exemption, home: &str, object: &ObjectRef, labels: &BTreeMap<String, String>) -> bool {
+pub fn covers(
+    exemption: &Exemption,
+    lift: Lift,
+    home: &str,
+    object: &ObjectRef,
+    labels: &BTreeMap<String, String>,
+) -> bool {
     let own = exemption.namespace().unwrap_or_default();
     let reachable = own == home || (!object.namespace.is_empty() && object.namespace == own);
-    let drift = exemption.spec.lift.contains(&Lift::Drift);
+    let lifted = exemption.spec.lift.contains(&lift);
     let within = |list: &Option<Vec<String>>, value: &String| list.as_ref().is_none_or(|list| list.contains(value));
     let is = |one: &Objects| {
         let labelled = one.label_selector.clone().is_none_or(|selector| {
@@ -81,7 +87,7 @@ pub fn covers(exemption: &Exemption, home: &str, object: &ObjectRef, labels: &BT
             && within(&one.names, &object.name)
             && labelled
     };
-    drift && reachable && exemption.spec.objects.iter().any(is)
+    lifted && reachable && exemption.spec.objects.iter().any(is)
 }
 
 /// The labels of a live object that Git declares: others may have been put on to get under a selector.
@@ -111,6 +117,13 @@ pub fn consequence(exemption: &Exemption) -> String {
         "Exemption {} allows this{until}, then Weir puts it back",
         name(exemption)
     )
+}
+
+/// What who makes something under it in a strict namespace is told.
+#[must_use]
+pub fn consequence_of_making(exemption: &Exemption) -> String {
+    let until = until(exemption).map_or(String::new(), |until| format!(" until {until:.0}"));
+    format!("Exemption {} allows this{until}; it stays afterwards", name(exemption))
 }
 
 /// There is no room for another object or user.
@@ -163,11 +176,16 @@ pub fn edited(edit: &Edit) -> ObjectRef {
     }
 }
 
+/// What it has let pass of one object.
+pub fn edits<'a>(exemption: &'a Exemption, object: &'a ObjectRef) -> impl Iterator<Item = &'a Edit> {
+    let edits = exemption.status.iter().flat_map(|status| status.edits.iter().flatten());
+    edits.filter(|edit| edited(edit) == *object)
+}
+
 /// Whether an object was edited under it. What its status says counts for nothing beyond what its spec reaches.
 #[must_use]
 pub fn has_let_pass(exemption: &Exemption, home: &str, object: &ObjectRef, labels: &BTreeMap<String, String>) -> bool {
-    let mut edits = exemption.status.iter().flat_map(|status| status.edits.iter().flatten());
-    edits.any(|edit| edited(edit) == *object) && covers(exemption, home, object, labels)
+    edits(exemption, object).next().is_some() && covers(exemption, Lift::Drift, home, object, labels)
 }
 
 /// What has become of it since its status was written.

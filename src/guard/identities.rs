@@ -93,3 +93,44 @@ impl Identities {
         user.username == API_SERVER
     }
 }
+
+/// Field managers of the control plane; the cloud's own controllers call themselves so too.
+const CONTROL_PLANE: [&str; 5] = [
+    "kube-controller-manager",
+    "cloud-controller-manager",
+    "kube-scheduler",
+    "kube-apiserver",
+    "kubelet",
+];
+/// What the field managers of programs begin with that people work with; `Mozilla` is a browser.
+const BY_HAND: [&str; 4] = ["kubectl", "k9s", "Lens", "Mozilla"];
+
+/// What kind of user is behind a field manager, as metrics call it: `person`, `controller` or `unknown`. What has got in tells
+/// no user, and a name is only a claim.
+#[must_use]
+pub fn class_of_manager(manager: &str) -> &'static str {
+    if CONTROL_PLANE.contains(&manager) {
+        "controller"
+    } else if BY_HAND.iter().any(|name| manager.starts_with(name)) {
+        "person"
+    } else {
+        "unknown"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managers_tell_who_is_behind_them_where_their_names_do() {
+        let check = |name: &str, expect: &str| assert_eq!(class_of_manager(name), expect, "{name}");
+        check("kubectl", "person");
+        check("kubectl-edit", "person");
+        check("kubectl-client-side-apply", "person");
+        check("kube-controller-manager", "controller");
+        check("helm", "unknown");
+        check("kustomize-controller", "unknown");
+        check("", "unknown");
+    }
+}

@@ -123,11 +123,21 @@ pub(super) fn strict(change: &Change) -> String {
     format!(
         "{} cannot be made by hand: Namespace {namespace} takes only what comes from Git.\n\
          To have it made, add it to the repository of a Kustomization that deploys into {namespace}, and push.\n\
-         The namespace says so by its label {}={}.",
+         The namespace says so by its label {}={}.\n\
+         In an emergency, an Exemption that lifts strict lets named people in: kubectl explain exemptions.weir.dev",
         clean(&change.object.to_string(), MAX_TEXT),
         modes::GUARD,
         modes::STRICT,
     )
+}
+
+/// One line for a request that makes something in a strict namespace under an Exemption.
+pub(super) fn made_under(change: &Change, consequence: &str) -> String {
+    let text = format!(
+        "{}: Namespace {} takes only what comes from Git; {consequence}",
+        change.object, change.object.namespace
+    );
+    clean(&text, MAX_WARNING)
 }
 
 fn headline(object: &ObjectRef, facts: &Facts) -> String {

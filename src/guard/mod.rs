@@ -14,6 +14,7 @@ mod declared;
 pub mod exemption;
 pub mod freeze;
 mod identities;
+pub mod markers;
 mod message;
 pub mod modes;
 pub mod origin;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 pub use decide::decide;
-pub use identities::Identities;
+pub use identities::{Identities, class_of_manager};
 pub use message::{shown_change, shown_value};
 pub use strict::decide_strict;
 
@@ -103,6 +104,25 @@ impl Parent {
             replicas: Path::of_fields(["spec", "replicas"]),
         }
     }
+
+    /// A parent of a custom kind, whose definition says where its replicas stand in the version of the object.
+    #[must_use]
+    pub fn of_custom(object: Value, definition: &Value) -> Self {
+        let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        let version = version.rsplit('/').next().unwrap_or_default();
+        let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+        let mut versions = versions.into_iter().flatten();
+        let own = versions.find(|one| one.get("name").and_then(Value::as_str) == Some(version));
+        let place = own.and_then(|own| own.pointer("/subresources/scale/specReplicasPath")?.as_str());
+        match place.and_then(|place| place.strip_prefix('.')) {
+            // The API server takes plain names and dots only.
+            Some(place) => Self {
+                object,
+                replicas: Path::of_fields(place.split('.')),
+            },
+            None => Self::new(object),
+        }
+    }
 }
 
 /// The Kustomization whose inventory lists the object, and where it comes from.
@@ -139,9 +159,17 @@ pub struct Owner {
     pub applied: Option<FieldSet>,
     /// JSON pointers of declared fields that are left to others (`spec.ignore`).
     pub ignored: Vec<String>,
+    /// Whether Git says that the object is left alone, when that is known. Else a marker on the stored object counts: it may
+    /// be there from before Weir's time.
+    pub left_alone: Option<bool>,
 }
 
 impl Owner {
+    /// Whether the stored object is left alone on purpose.
+    fn leaves_alone(&self, stored: &Value) -> bool {
+        self.left_alone.unwrap_or_else(|| markers::leave_alone(stored))
+    }
+
     /// Whether a field is left to others.
     fn ignores(&self, path: &Path) -> bool {
         self.ignored.iter().any(|pointer| path.is_at_pointer(pointer))

@@ -5,12 +5,17 @@
 
 use serde_json::Value;
 
-use super::message::strict;
+use super::message::{made_under, strict};
 use super::{Cause, Change, Denial, Identities, Operation, Reason, Verdict};
+use crate::api::weir::GROUP;
 
-/// May the request make this object, which no inventory lists, in a strict namespace?
+/// The kind that breaks the glass.
+const EXEMPTION: &str = "Exemption";
+
+/// May the request make this object, which no inventory lists, in a strict namespace? `exempt` is what the user is told whom
+/// an Exemption lets make it.
 #[must_use]
-pub fn decide_strict(change: &Change, identities: &Identities) -> Verdict {
+pub fn decide_strict(change: &Change, identities: &Identities, exempt: Option<&str>) -> Verdict {
     let allow = |reason| Verdict::Allow {
         reason,
         warnings: Vec::new(),
@@ -21,9 +26,19 @@ pub fn decide_strict(change: &Change, identities: &Identities) -> Verdict {
     if identities.is_weir(&change.user) {
         return allow(Reason::Weir);
     }
+    // Breaking the glass is a thing that is made by hand; who may is a question of rights.
+    if change.object.group == GROUP && change.object.kind == EXEMPTION {
+        return allow(Reason::Unmanaged);
+    }
     let made_for_another = identities.is_machine(&change.user) && change.new.as_ref().is_some_and(has_owner);
     if identities.is_controller(&change.user) || identities.is_api_server(&change.user) || made_for_another {
         return allow(Reason::Controller);
+    }
+    if let Some(consequence) = exempt {
+        return Verdict::Exempt {
+            fields: Vec::new(),
+            warning: made_under(change, consequence),
+        };
     }
     let message = strict(change);
     if change.options.dry_run {

@@ -5,8 +5,10 @@
 //! `failurePolicy` resolves.
 
 mod guard;
+mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
@@ -15,6 +17,7 @@ use super::webhook::Doors;
 use crate::admission::desk::{AT_ONCE, Begun, Decided, Door};
 use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::source::GitRepository;
+use crate::api::weir;
 use crate::controllers::{Shared, kustomization};
 use crate::core::identity::KUSTOMIZATION_EXTRA;
 use crate::guard::Identities;
@@ -39,6 +42,7 @@ pub fn all(
             extra: Some(KUSTOMIZATION_EXTRA.to_owned()),
             ..Identities::default()
         },
+        known: AtomicBool::new(false),
     };
     Doors {
         validate: Arc::new(Validate(Arc::clone(shared))),
@@ -83,6 +87,9 @@ struct Mutate(Arc<Shared>);
 
 impl Door for Mutate {
     fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
+        if request.operation != Operation::Delete && request.group == weir::GROUP && request.resource == "exemptions" {
+            return Begun::Done(Ok(status::signed(&request)));
+        }
         if request.operation == Operation::Delete || matches!(library(&self.0), Ok(library) if !library.mutates()) {
             return Begun::Done(Ok(Answer::allow()));
         }

@@ -77,13 +77,14 @@ table! {
         "Changes of what Git declares that an Exemption let pass, by kind of object, field manager and class of user.";
     EXEMPTIONS = Gauge "weir_exemptions_active" []
         "Exemptions that hold now.";
-    DRIFT_REVERTED = Counter "weir_drift_reverted_total" ["kind", "manager"]
-        "Objects put back to what Git declares after something else changed them, by kind of object and field manager.";
-    DRIFT_FAILED = Counter "weir_drift_failed_total" ["kind", "manager"]
-        "Attempts to put an object back that failed, by kind of object and field manager.";
-    DRIFT_FIGHTS = Counter "weir_drift_fights_total" ["kind", "manager"]
-        "Times that an object was put back while a field manager keeps changing the same fields, by kind of object and \
-         field manager.";
+    DRIFT_REVERTED = Counter "weir_drift_reverted_total" ["kind", "manager", "user_class"]
+        "Objects put back to what Git declares after something else changed them, by kind of object, field manager and class \
+         of user as far as the manager's name tells (person, controller, unknown).";
+    DRIFT_FAILED = Counter "weir_drift_failed_total" ["kind", "manager", "user_class"]
+        "Attempts to put an object back that failed, by kind of object, field manager and class of user.";
+    DRIFT_FIGHTS = Counter "weir_drift_fights_total" ["kind", "manager", "user_class"]
+        "Times that an object was put back while a field manager keeps changing the same fields, by kind of object, field \
+         manager and class of user.";
     ADMISSION_REQUESTS = Counter "weir_admission_requests_total" ["path", "verdict"]
         "Admission requests by path and verdict (allowed, denied, malformed, overloaded, timeout, failed).";
     ADMISSION_DURATION = Requests "weir_admission_duration_seconds" ["path"]

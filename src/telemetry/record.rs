@@ -80,16 +80,18 @@ impl Metrics {
     }
 
     /// Drift was put back, or could not be.
-    pub fn drift(&self, kind: &str, manager: &str, reverted: bool) {
+    pub fn drift(&self, kind: &str, manager: &str, user_class: &str, reverted: bool) {
         let counter = if reverted { &self.0.drift } else { &self.0.drift_failed };
-        counter.with_label_values(&[kind, known_manager(manager)]).inc();
+        counter
+            .with_label_values(&[kind, known_manager(manager), user_class])
+            .inc();
     }
 
     /// A field manager keeps changing what Git declares.
-    pub fn drift_fight(&self, kind: &str, manager: &str) {
+    pub fn drift_fight(&self, kind: &str, manager: &str, user_class: &str) {
         self.0
             .drift_fights
-            .with_label_values(&[kind, known_manager(manager)])
+            .with_label_values(&[kind, known_manager(manager), user_class])
             .inc();
     }
 

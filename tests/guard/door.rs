@@ -9,6 +9,7 @@ const REFUSED: &[&str] = &[
     "admission webhook \"guard.weir.dev\" denied the request",
     "admission webhook \"guard-scale.weir.dev\" denied the request",
     "admission webhook \"guard-strict.weir.dev\" denied the request",
+    "admission webhook \"guard-status.weir.dev\" denied the request",
 ];
 /// What must never be shown: the Secret's value, plain and encoded.
 const SECRET: [&str; 2] = ["correct-horse", "Y29ycmVjdC1ob3JzZQ=="];

@@ -125,11 +125,21 @@ async fn an_exemption_lifts_the_guard_for_whom_what_and_how_long_it_says() {
     cluster.ok(gone);
 
     // Longer is allowed, and told.
-    cluster.ok("kubectl patch exemption incident --type=merge -p '{\"spec\":{\"minutes\":60}}'");
+    cluster.ok("alice patch exemption incident --type=merge -p '{\"spec\":{\"minutes\":60}}'");
     cluster.eventually(
-        "the extension is told",
-        "kubectl get events --field-selector=involvedObject.name=incident,reason=ExemptionExtended -o name | grep .",
+        "the extension is told, and who asked for it",
+        "kubectl get events --field-selector=involvedObject.name=incident,reason=ExemptionExtended -o \
+         'jsonpath={.items[*].message}' | grep -F 'asked for by alice'",
     );
+    let (ok, drift) = cluster.shell("weir drift guard-shop --kubeconfig=$KUBECONFIG");
+    assert!(!ok, "{drift}");
+    for part in [
+        "spec.replicas: 2 → 5",
+        "allowed to alice until ",
+        " by Exemption guard-shop/incident: the shop is down",
+    ] {
+        assert!(drift.contains(part), "{part:?} in\n{drift}");
+    }
 
     // Over: everything is put back.
     cluster.ok("kubectl delete exemption incident");

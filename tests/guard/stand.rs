@@ -157,11 +157,39 @@ pub struct Weir {
     _folder: tempfile::TempDir,
 }
 
+/// How a `weir run` differs from an ordinary one.
+#[derive(Default)]
+pub struct Manner<'a> {
+    /// Without a webhook.
+    pub without_webhook: bool,
+    /// Where it keeps what it has fetched, for another one to find.
+    pub storage: Option<&'a Path>,
+    /// Where its webhook listens and under which port the API server reaches it.
+    pub hook: Option<(u16, u16)>,
+    /// More arguments.
+    pub arguments: &'a [&'a str],
+}
+
 impl Weir {
-    /// Installs what Weir needs, starts it and waits until it is ready, and with the webhook until the API server knows it.
+    /// An ordinary one, with or without its webhook.
     pub fn start(cluster: &Cluster, webhook: bool) -> Self {
+        Self::start_like(
+            cluster,
+            &Manner {
+                without_webhook: !webhook,
+                ..Manner::default()
+            },
+        )
+    }
+
+    /// Installs what Weir needs, starts it and waits until it is ready, which with the webhook it is when the API server was
+    /// told.
+    pub fn start_like(cluster: &Cluster, manner: &Manner<'_>) -> Self {
+        let webhook = !manner.without_webhook;
         let folder = tempfile::tempdir().unwrap();
-        cluster.ok("kubectl apply --server-side --force-conflicts -k manifests/overlays/local >/dev/null");
+        if manner.hook.is_none() {
+            cluster.ok("kubectl apply --server-side --force-conflicts -k manifests/overlays/local >/dev/null");
+        }
         if !webhook {
             cluster.ok(
                 "kubectl delete --ignore-not-found validatingwebhookconfiguration/weir-validate \
@@ -176,7 +204,12 @@ impl Weir {
              kubectl --kubeconfig={0} config set-context --current --user=weir >/dev/null",
             kubeconfig.display()
         ));
-        let (storage, hook, health) = (free_port(), free_port(), free_port());
+        let (storage, health) = (free_port(), free_port());
+        let (hook, reached) = manner.hook.unwrap_or_else(|| {
+            let port = free_port();
+            (port, port)
+        });
+        let disk = manner.storage.map_or(folder.path().join("storage"), Path::to_path_buf);
         let log = folder.path().join("weir.log");
         let written = std::fs::File::create(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_weir"))
@@ -184,13 +217,14 @@ impl Weir {
             .arg("--kubeconfig")
             .arg(&kubeconfig)
             .arg("--storage-path")
-            .arg(folder.path().join("storage"))
+            .arg(disk)
             .args(["--storage-addr", &format!("127.0.0.1:{storage}")])
             .args(["--webhook", if webhook { "true" } else { "false" }])
             .args(["--webhook-addr", &format!("127.0.0.1:{hook}")])
-            .args(["--webhook-url", &format!("https://127.0.0.1:{hook}")])
+            .args(["--webhook-url", &format!("https://127.0.0.1:{reached}")])
             .args(["--metrics-addr", &format!("127.0.0.1:{health}")])
             .args(["--health-addr", &format!("127.0.0.1:{health}")])
+            .args(manner.arguments)
             .stdout(written.try_clone().unwrap())
             .stderr(written)
             .spawn()
@@ -206,12 +240,12 @@ impl Weir {
             &format!("curl -fsS --noproxy '*' http://127.0.0.1:{health}/readyz"),
         );
         if webhook {
-            cluster.eventually(
-                "the API server knows the webhooks",
-                &format!(
-                    "urls=$(kubectl get validatingwebhookconfiguration weir-validate -o 'jsonpath={{.webhooks[*].clientConfig.url}}')\n\
-                     [[ \"$urls\" == *:{hook}/guard* ]]"
-                ),
+            let registered = cluster.ok(
+                "kubectl get validatingwebhookconfiguration weir-validate -o 'jsonpath={.webhooks[*].clientConfig.url}'",
+            );
+            assert!(
+                registered.contains(&format!(":{reached}/guard")),
+                "ready means registered: {registered}"
             );
         }
         weir
@@ -229,6 +263,15 @@ impl Weir {
             .filter(|line| line.starts_with(name))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     pub fn log(&self) -> String {
@@ -272,16 +315,18 @@ pub fn is_ready(name: &str) -> String {
 pub fn clean(cluster: &Cluster) {
     cluster.ok(
         "kubectl delete --ignore-not-found validatingwebhookconfiguration/weir-validate mutatingwebhookconfiguration/weir-mutate\n\
+         kubectl -n flux-system delete --ignore-not-found configmap/weir-freeze\n\
          for kind in kustomizations gitrepositories; do\n\
          for name in $(kubectl -n flux-system get --ignore-not-found $kind -o name 2>/dev/null || true); do\n\
          kubectl -n flux-system delete $name --wait=false\n\
          kubectl -n flux-system patch $name --type=merge -p '{\"metadata\":{\"finalizers\":null}}' || true\n\
          done; done\n\
-         kubectl delete --ignore-not-found namespace guard-shop guard-away guard-modes",
+         kubectl delete --ignore-not-found namespace guard-shop guard-away guard-modes\n\
+         kubectl delete --ignore-not-found customresourcedefinition pools.guard.example",
     );
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
         .local_addr()

@@ -117,6 +117,35 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
          alice --as=system:serviceaccount:ci:deployer --as-group=system:masters apply --server-side --force-conflicts -f -",
         Denied(&["data.colour"]),
     ),
+    (
+        "apply by CI with the token of a service account that may do everything",
+        "kubectl create serviceaccount robot >/dev/null\n\
+         kubectl create clusterrolebinding guard-robot --clusterrole=cluster-admin --serviceaccount=guard-shop:robot >/dev/null\n\
+         trap 'kubectl delete clusterrolebinding guard-robot >/dev/null; kubectl delete serviceaccount robot >/dev/null' EXIT\n\
+         server=$(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')\n\
+         printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: guard-shop}\ndata: {colour: blue}\n' | \
+         kubectl --kubeconfig=/dev/null --server=$server --insecure-skip-tls-verify --token=$(kubectl create token robot) \
+         apply --server-side --force-conflicts --field-manager=ci -f -",
+        Denied(&["data.colour: \"green\" → \"blue\""]),
+    ),
+    (
+        "a three-way merge, as Helm 3 sends it",
+        "alice patch deployment web --field-manager=helm --type=strategic -p \
+         '{\"spec\":{\"template\":{\"spec\":{\"$setElementOrder/containers\":[{\"name\":\"web\"}],\
+         \"containers\":[{\"name\":\"web\",\"image\":\"registry.example/web:3\"}]}}}}'",
+        Denied(&["registry.example/web:3"]),
+    ),
+    (
+        "apply --server-side in our manager's name: nothing at all, by force",
+        "printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n' | \
+         alice apply --server-side --force-conflicts --field-manager=kustomize-controller -f -",
+        Denied(&["only Git says to whom it belongs", "→ removed"]),
+    ),
+    (
+        "create what is there already",
+        "printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n' | alice create -f -",
+        Fails("already exists"),
+    ),
     // scale
     (
         "scale: a declared number",
@@ -164,6 +193,40 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
         "patch --subresource=scale",
         "alice patch deployment web --subresource=scale --type=merge -p '{\"spec\":{\"replicas\":9}}'",
         Denied(&["spec.replicas: 2 → 9"]),
+    ),
+    (
+        "scale: as a dry run",
+        "alice scale deployment/web --replicas=5 --dry-run=server",
+        Told(&["spec.replicas belongs to", "without a dry run this request is refused"]),
+    ),
+    (
+        "replace of the whole /scale",
+        "kubectl get --raw /apis/apps/v1/namespaces/guard-shop/deployments/web/scale | \
+         sed 's/\"replicas\":2/\"replicas\":9/' >/tmp/weir-guard-scale.json\n\
+         alice replace --raw /apis/apps/v1/namespaces/guard-shop/deployments/web/scale -f /tmp/weir-guard-scale.json",
+        Denied(&["spec.replicas: 2 → 9"]),
+    ),
+    (
+        "scale: a custom kind, whose number stands elsewhere",
+        "alice scale pool/swimmers --replicas=9",
+        Denied(&["Pool/guard-shop/swimmers", "spec.size: 2 → 9"]),
+    ),
+    (
+        "a custom kind in another version",
+        "url=/apis/guard.example/v1beta1/namespaces/guard-shop/pools/swimmers\n\
+         kubectl get --raw $url | sed 's/\"size\":2/\"size\":9/' >/tmp/weir-guard-pool.json\n\
+         alice replace --raw $url -f /tmp/weir-guard-pool.json",
+        Denied(&["spec.size: 2 → 9"]),
+    ),
+    (
+        "a field of a custom kind that Git does not declare",
+        "alice patch pool swimmers --type=merge -p '{\"spec\":{\"depth\":3}}'",
+        Allowed,
+    ),
+    (
+        "delete what defines a custom kind",
+        "alice delete customresourcedefinition pools.guard.example",
+        Denied(&["CustomResourceDefinition/pools.guard.example comes from Git"]),
     ),
     // label, annotate
     (
@@ -317,6 +380,11 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
         Denied(&["cannot be deleted by hand"]),
     ),
     (
+        "delete --cascade=foreground",
+        "alice delete deployment web --cascade=foreground",
+        Denied(&["cannot be deleted by hand"]),
+    ),
+    (
         "delete --force",
         "alice delete pod bare --force --grace-period=0",
         Denied(&["Pod/guard-shop/bare"]),
@@ -406,6 +474,46 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
         Allowed,
     ),
     (
+        "patch json: a second variable of a declared name",
+        "alice patch statefulset store --type=json -p '[{\"op\":\"add\",\"path\":\"/spec/template/spec/containers/0/env/-\",\
+         \"value\":{\"name\":\"FIRST\",\"value\":\"3\"}}]'",
+        Denied(&["env[name=\"FIRST\"]"]),
+    ),
+    (
+        "patch json: declared variables change places",
+        "alice patch statefulset store --type=json -p '[{\"op\":\"replace\",\"path\":\"/spec/template/spec/containers/0/env\",\
+         \"value\":[{\"name\":\"SECOND\",\"value\":\"$(FIRST)2\"},{\"name\":\"FIRST\",\"value\":\"1\"}]}]'",
+        Denied(&["containers[name=\"store\"].env: [\"FIRST\",\"SECOND\"] → [\"SECOND\",\"FIRST\"]"]),
+    ),
+    (
+        "patch json: a declared item gets another key",
+        "alice patch statefulset store --type=json -p '[{\"op\":\"replace\",\"path\":\"/spec/template/spec/containers/0/name\",\
+         \"value\":\"other\"}]'",
+        Denied(&["containers[name=\"store\"]"]),
+    ),
+    (
+        "patch in another version of the API",
+        "url=/apis/autoscaling/v1/namespaces/guard-shop/horizontalpodautoscalers/scaled\n\
+         kubectl get --raw $url | sed 's/\"maxReplicas\":5/\"maxReplicas\":50/' >/tmp/weir-guard-v1.json\n\
+         alice replace --raw $url -f /tmp/weir-guard-v1.json",
+        Denied(&["spec.maxReplicas: 5 → 50"]),
+    ),
+    (
+        "patch in another version what is called otherwise there",
+        "url=/apis/autoscaling/v1/namespaces/guard-shop/horizontalpodautoscalers/scaled\n\
+         kubectl get --raw $url | sed 's/\"targetCPUUtilizationPercentage\":80/\"targetCPUUtilizationPercentage\":5/' >/tmp/weir-guard-v1.json\n\
+         alice replace --raw $url -f /tmp/weir-guard-v1.json",
+        Denied(&["HorizontalPodAutoscaler/guard-shop/scaled comes from Git"]),
+    ),
+    (
+        "patch merge, as a dry run",
+        "alice patch configmap settings --type=merge -p '{\"data\":{\"colour\":\"red\"}}' --dry-run=server",
+        Told(&[
+            "Warning: ConfigMap/guard-shop/settings: data.colour",
+            "without a dry run this request is refused",
+        ]),
+    ),
+    (
         "patch in our manager's name",
         "alice patch configmap settings --type=merge --field-manager=kustomize-controller -p '{\"data\":{\"colour\":\"red\"}}'",
         Denied(&["data.colour"]),
@@ -474,6 +582,30 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
          alice patch configmap settings --type=json -p \"[{\\\"op\\\":\\\"remove\\\",\\\"path\\\":\\\"/metadata/managedFields/$index/fieldsV1/f:data/f:colour\\\"}]\"",
         Denied(&["metadata.managedFields"]),
     ),
+    (
+        "our entry moved to another version",
+        "index=$(kubectl get configmap settings --show-managed-fields -o json | python3 -c 'import json,sys; \
+         print([e[\"manager\"]+e[\"operation\"] for e in json.load(sys.stdin)[\"metadata\"][\"managedFields\"]].index(\"kustomize-controllerApply\"))')\n\
+         alice patch configmap settings --type=json -p \"[{\\\"op\\\":\\\"replace\\\",\\\"path\\\":\\\"/metadata/managedFields/$index/apiVersion\\\",\\\"value\\\":\\\"v0\\\"},\
+         {\\\"op\\\":\\\"replace\\\",\\\"path\\\":\\\"/data/colour\\\",\\\"value\\\":\\\"red\\\"}]\"",
+        Denied(&["data.colour"]),
+    ),
+    (
+        "our entry made an ordinary update",
+        "index=$(kubectl get configmap settings --show-managed-fields -o json | python3 -c 'import json,sys; \
+         print([e[\"manager\"]+e[\"operation\"] for e in json.load(sys.stdin)[\"metadata\"][\"managedFields\"]].index(\"kustomize-controllerApply\"))')\n\
+         alice patch configmap settings --type=json -p \"[{\\\"op\\\":\\\"replace\\\",\\\"path\\\":\\\"/metadata/managedFields/$index/operation\\\",\\\"value\\\":\\\"Update\\\"}]\"",
+        Denied(&["metadata.managedFields"]),
+    ),
+    (
+        "in Weir's name, by who may take any name: it passes the door and is put back",
+        "kubectl config view --raw --minify -o json | python3 -c 'import json,sys; config=json.load(sys.stdin); \
+         config[\"users\"][0][\"user\"].update({\"as\":\"alice\",\"as-groups\":[\"system:masters\"],\
+         \"as-user-extra\":{\"weir.dev/kustomization\":[\"mine\"]}}); json.dump(config,sys.stdout)' >/tmp/weir-guard-name.json\n\
+         kubectl --kubeconfig=/tmp/weir-guard-name.json patch configmap settings --type=merge -p '{\"data\":{\"colour\":\"red\"}}'\n\
+         rm /tmp/weir-guard-name.json",
+        Then("[[ $(kubectl get configmap settings -o 'jsonpath={.data.colour}') == green ]]"),
+    ),
     // Subresources
     (
         "patch --subresource=status",
@@ -486,6 +618,40 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
         Then(
             "[[ $(kubectl get deployment web -o 'jsonpath={.metadata.annotations.shop\\.example/owner}') == team-web ]]",
         ),
+    ),
+    (
+        "a marker through the status is taken off",
+        "alice patch deployment web --subresource=status --type=merge -p \
+         '{\"metadata\":{\"annotations\":{\"kustomize.toolkit.fluxcd.io/reconcile\":\"disabled\"}}}'",
+        Then(
+            "[[ -z $(kubectl get deployment web -o 'jsonpath={.metadata.annotations.kustomize\\.toolkit\\.fluxcd\\.io/reconcile}') ]]",
+        ),
+    ),
+    (
+        "the owner label taken off through the status is put back",
+        "alice patch service web --subresource=status --type=merge -p \
+         '{\"metadata\":{\"labels\":{\"kustomize.toolkit.fluxcd.io/name\":null}}}'",
+        Then(
+            "[[ $(kubectl get service web -o 'jsonpath={.metadata.labels.kustomize\\.toolkit\\.fluxcd\\.io/name}') == guard-shop ]]",
+        ),
+    ),
+    (
+        "replace --subresource=status changes nothing but the status",
+        "kubectl get deployment web -o yaml | sed s/web:1.0.0/web:6.6.6/ | alice replace --subresource=status -f -",
+        Then(
+            "[[ $(kubectl get deployment web -o 'jsonpath={.spec.template.spec.containers[?(@.name==\"web\")].image}') == registry.example/web:1.0.0 ]]",
+        ),
+    ),
+    (
+        "the inventory of a Kustomization",
+        "alice -n flux-system patch kustomization guard-shop --subresource=status --type=merge -p \
+         '{\"status\":{\"inventory\":{\"entries\":[]}}}'",
+        Denied(&["Kustomization/flux-system/guard-shop: status.inventory says what Git declares"]),
+    ),
+    (
+        "exec changes nothing, and fails only because the node is simulated",
+        "alice exec bare -- true",
+        Fails(""),
     ),
     (
         "resize a Pod on a node that cannot (where it can, a table of unit tests has the verdict)",
@@ -624,6 +790,32 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
         "strict: what Git declares is guarded as ever",
         "alice -n guard-modes delete configmap mode",
         Denied(&["cannot be deleted by hand"]),
+    ),
+    (
+        "strict: an Exemption that lifts it is asked for, and says by whom",
+        "printf 'apiVersion: weir.dev/v1alpha1\nkind: Exemption\nmetadata: {name: glass, namespace: guard-modes}\nspec:\n  \
+         lift: [strict]\n  reason: the shop is down\n  minutes: 5\n  subjects: [{kind: User, name: alice}]\n  \
+         objects: [{kinds: [ConfigMap]}]\n' | alice apply -f -",
+        Then(
+            "[[ $(kubectl -n guard-modes get exemption glass -o \
+             'jsonpath={.metadata.annotations.weir\\.dev/asked-by}{.status.conditions[0].status}') == aliceTrue ]]",
+        ),
+    ),
+    (
+        "strict: what an Exemption allows is made",
+        "alice -n guard-modes create configmap by-exemption",
+        Told(&["Exemption guard-modes/glass allows this until", "it stays afterwards"]),
+    ),
+    (
+        "strict: what it does not name is not",
+        "alice -n guard-modes create serviceaccount by-exemption",
+        Denied(&["cannot be made by hand", "an Exemption that lifts strict"]),
+    ),
+    (
+        "strict: what it lets pass is noted, and told when it ends",
+        "[[ $(kubectl -n guard-modes get exemption glass -o 'jsonpath={.status.edits[0].user} {.status.edits[0].name}') == \
+         'alice by-exemption' ]]; kubectl -n guard-modes delete exemption glass",
+        Allowed,
     ),
     // Freezing
     (

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Drifted, Format, Report, State};
+use super::{Allowed, Drifted, Format, Report, State};
 use crate::core::duration::format_duration;
 use crate::guard::origin::Difference;
 use crate::guard::{shown_change, shown_value};
@@ -45,6 +45,9 @@ pub(super) fn human(report: &Report, now: Timestamp, out: &mut impl Write, err: 
                 }
             }
         }
+        for one in &one.exemptions {
+            writeln!(out, "    {}", allowed(one))?;
+        }
     }
     for (kustomization, error) in &report.errors {
         writeln!(err, "Kustomization {kustomization}: {error}")?;
@@ -73,6 +76,18 @@ fn by(difference: &Difference, now: Timestamp) -> String {
         Some(ago) => format!("{manager}, {ago}"),
         None => manager.to_string(),
     }
+}
+
+/// `allowed to alice until 2026-11-24T19:30:00Z by Exemption prod/incident: the shop is down`.
+fn allowed(one: &Allowed) -> String {
+    let users: Vec<&str> = one.users.iter().map(String::as_str).collect();
+    let until = one.until.map_or(String::new(), |until| format!(" until {until:.0}"));
+    format!(
+        "allowed to {}{until} by Exemption {}: {}",
+        users.join(", "),
+        one.name,
+        one.reason
+    )
 }
 
 fn as_json(report: &Report) -> Value {
@@ -107,6 +122,14 @@ fn one_as_json(one: &Drifted) -> Value {
             })
             .collect(),
     };
+    let exemptions: Vec<Value> = one
+        .exemptions
+        .iter()
+        .map(|one| {
+            let until = one.until.map(|until| format!("{until:.0}"));
+            json!({"name": one.name, "users": one.users, "until": until, "reason": one.reason})
+        })
+        .collect();
     json!({
         "kustomization": one.kustomization,
         "suspended": one.suspended,
@@ -114,5 +137,83 @@ fn one_as_json(one: &Drifted) -> Value {
         "declaredAt": one.place,
         "state": if matches!(one.state, State::Missing) { "missing" } else { "changed" },
         "fields": fields,
+        "exemptions": exemptions,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::fields::{FieldChange, Path};
+    use crate::core::object::ObjectRef;
+    use crate::guard::revert::Manager;
+
+    fn report() -> Report {
+        let object = |kind: &str, name: &str| ObjectRef {
+            group: String::new(),
+            kind: kind.into(),
+            namespace: "prod".into(),
+            name: name.into(),
+        };
+        let change = Difference {
+            change: FieldChange::new(Path::of_fields(["spec", "replicas"]), Some(&json!(2)), Some(&json!(5))),
+            by: Some(Manager {
+                name: "kubectl".into(),
+                subresource: "scale".into(),
+                applied: false,
+                time: "2026-11-24T19:25:00Z".into(),
+            }),
+        };
+        Report {
+            objects: 9,
+            drifted: vec![
+                Drifted {
+                    kustomization: "flux-system/shop".into(),
+                    suspended: false,
+                    object: object("Deployment", "web"),
+                    place: Some("shop/web.yaml:3".into()),
+                    state: State::Changed(vec![change]),
+                    exemptions: vec![Allowed {
+                        name: "prod/incident".into(),
+                        users: ["alice".to_owned(), "bob".to_owned()].into(),
+                        until: "2026-11-24T20:00:00Z".parse().ok(),
+                        reason: "the shop is down".into(),
+                    }],
+                },
+                Drifted {
+                    kustomization: "flux-system/other".into(),
+                    suspended: true,
+                    object: object("ConfigMap", "settings"),
+                    place: None,
+                    state: State::Missing,
+                    exemptions: vec![],
+                },
+            ],
+            errors: vec![],
+        }
+    }
+
+    #[test]
+    fn what_differs_is_told_with_who_may_and_until_when() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let now = "2026-11-24T19:30:00Z".parse().unwrap();
+        human(&report(), now, &mut out, &mut err).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
+        Kustomization flux-system/shop
+          Deployment/prod/web  shop/web.yaml:3
+            spec.replicas: 2 → 5
+              by kubectl (scale), 5m0s ago (2026-11-24T19:25:00Z)
+            allowed to alice, bob until 2026-11-24T20:00:00Z by Exemption prod/incident: the shop is down
+        Kustomization flux-system/other (suspended)
+          ConfigMap/prod/settings is missing
+        2 of 9 objects differ from Git
+        ");
+        assert!(err.is_empty());
+        let json = as_json(&report());
+        assert_eq!(
+            json["drifted"][0]["exemptions"],
+            json!([{"name": "prod/incident", "users": ["alice", "bob"], "until": "2026-11-24T20:00:00Z",
+                "reason": "the shop is down"}])
+        );
+    }
 }

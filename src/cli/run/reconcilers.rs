@@ -33,6 +33,7 @@ pub(super) struct Reconcilers {
     generators: (Store<ArtifactGenerator>, Writer<ArtifactGenerator>),
     writer: Writer<Kustomization>,
     context: Arc<kustomization::Context>,
+    listed: watch::Sender<bool>,
     kicks: mpsc::Receiver<ObjectRef<Kustomization>>,
 }
 
@@ -41,9 +42,11 @@ impl Reconcilers {
     pub(super) fn prepare(shared: &Arc<Shared>) -> Self {
         let (store, writer) = reflector::store();
         let (kick, kicks) = mpsc::channel(KICKS);
+        let (listed, known) = watch::channel(false);
         let context = kustomization::Context {
             shared: Arc::clone(shared),
             store,
+            listed: known,
             memories: Memories::default(),
             kick,
         };
@@ -53,6 +56,7 @@ impl Reconcilers {
             generators: reflector::store(),
             writer,
             context: Arc::new(context),
+            listed,
             kicks,
         }
     }
@@ -79,7 +83,7 @@ impl Reconcilers {
         let (shared, (store, writer)) = (self.shared, self.repositories);
         tokio::spawn(stop_when_lost(leads.clone(), shared.metrics.clone(), shutdown.clone()));
         let sources = Arc::new(gitrepository::Context::new(Arc::clone(&shared)));
-        let repositories = controller(&shared, store, writer, shutdown).run(
+        let repositories = controller(&shared, store, writer, watch::Sender::new(false), shutdown).run(
             elected(leads.clone(), runs("gitrepository")),
             futures::stream::pending(),
             gitrepository::reconcile,
@@ -93,7 +97,7 @@ impl Reconcilers {
                 store: store.clone(),
             };
             let (client, stopped) = (shared.client.clone(), shutdown.clone());
-            let work = controller(&shared, store, writer, shutdown).run(
+            let work = controller(&shared, store, writer, watch::Sender::new(false), shutdown).run(
                 elected(leads.clone(), true),
                 artifactgenerator::triggers(&context),
                 artifactgenerator::reconcile,
@@ -108,23 +112,28 @@ impl Reconcilers {
                 work.await;
             }
         });
+        // Every replica notes what is declared, because its webhook asks; the leader puts back.
+        let runs_kustomizations = runs("kustomization");
+        let (_never, nobody) = watch::channel(false);
+        let leads_here = if runs_kustomizations { leads.clone() } else { nobody };
         let (drift, leading, stopped) = (
             Arc::clone(&self.context),
-            elected(leads.clone(), runs("kustomization")),
+            elected(leads.clone(), runs_kustomizations),
             shutdown.clone(),
         );
         let drift = async move {
-            tokio::select! {
-                () = stopped.cancelled() => return,
-                () = leading => {}
-            }
-            tokio::join!(
-                drift::run(Arc::clone(&drift), stopped.clone()),
-                exemptions::run(drift, stopped)
-            );
+            let _never = _never;
+            let exempting = async {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    () = leading => {}
+                }
+                exemptions::run(Arc::clone(&drift), stopped.clone()).await;
+            };
+            tokio::join!(drift::run(Arc::clone(&drift), leads_here, stopped.clone()), exempting);
         };
         let triggers = kustomization::triggers(&self.context, self.kicks);
-        let kustomizations = controller(&shared, self.context.store.clone(), self.writer, shutdown).run(
+        let kustomizations = controller(&shared, self.context.store.clone(), self.writer, self.listed, shutdown).run(
             elected(leads, runs("kustomization")),
             triggers,
             kustomization::reconcile,
@@ -145,6 +154,7 @@ fn controller<K>(
     shared: &Arc<Shared>,
     store: Store<K>,
     writer: Writer<K>,
+    listed: watch::Sender<bool>,
     shutdown: &CancellationToken,
 ) -> queue::Controller<K>
 where
@@ -161,6 +171,7 @@ where
         selector: shared.settings.watch_label_selector.clone(),
         writer,
         store,
+        listed,
         concurrency: shared.settings.concurrent,
         shutdown: shutdown.clone(),
     }

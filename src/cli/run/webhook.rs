@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Run;
 use super::reconcilers::Reconcilers;
 use crate::admission::certs::Resolver;
 use crate::admission::desk::Desk;
+use crate::admission::register::Registration;
 use crate::admission::{register, rotate};
-use crate::controllers::Shared;
+use crate::controllers::{Shared, kustomization};
 use crate::serve::health::Part;
 use crate::serve::{doors, server, webhook};
 
@@ -44,25 +46,46 @@ pub(super) async fn serve(
         shared.metrics.clone(),
         shutdown.clone().cancelled_owned(),
     );
-    part.not_ready("its certificate is not there yet");
-    let mut served = bundle.clone();
-    tokio::spawn(async move {
-        if served.wait_for(Option::is_some).await.is_ok() {
-            part.ready();
-        }
-    });
     let doors = doors::all(shared, reconcilers.kustomizations(), reconcilers.repositories());
     let desk = Desk::new(tokio::runtime::Handle::current(), shared.metrics.clone());
     let running = webhook::start(listener, resolver, desk, doors, shutdown.clone().cancelled_owned()).await?;
     // Only now can the API server be told: what is registered must answer.
-    register::start(
+    let (registered, _) = register::start(
         &shared.client,
         &bundle,
         arguments.webhook_url.clone(),
         &shared.metrics,
         shutdown.clone().cancelled_owned(),
     );
+    tokio::spawn(report(
+        part,
+        bundle,
+        registered,
+        Arc::clone(reconcilers.kustomizations()),
+    ));
     Ok(running)
+}
+
+/// Says when the webhook is ready, which it stays: a replica that could not write the configuration again still answers.
+async fn report(
+    part: Part,
+    mut bundle: watch::Receiver<Option<String>>,
+    mut registered: watch::Receiver<Registration>,
+    kustomizations: Arc<kustomization::Context>,
+) {
+    part.not_ready("its certificate is not there yet");
+    // An error, here and below, means that the process is stopping.
+    if bundle.wait_for(Option::is_some).await.is_err() {
+        return;
+    }
+    part.not_ready("the inventories of Kustomizations are not read yet");
+    kustomizations.known().await;
+    part.not_ready("the API server does not know it yet");
+    // Without a configuration nobody asks, which the log has told of.
+    let known = registered.wait_for(|registered| *registered != Registration::Unknown);
+    if known.await.is_ok() {
+        part.ready();
+    }
 }
 
 fn host_of(url: &str) -> Option<String> {

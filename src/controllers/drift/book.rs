@@ -1,13 +1,16 @@
-//! The book: what was applied last, of every managed object that this process has applied.
+//! The book: what was applied last, of every managed object. What this process has not applied itself it knows from the
+//! watch, which is less: not the object as it was sent.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::{RwLock, watch};
 
 use crate::core::fields::{FieldSet, Path};
 use crate::core::object::{Gvk, ObjectRef};
-use crate::guard::revert::{Kept, Memory, OwnerKey};
+use crate::guard::revert::{Kept, Memory, OwnerKey, observe};
 
 /// Most bytes of kept objects and field sets. A managed object takes about 1 KiB, so this is room for 30,000 of them; it
 /// is a sixth of the memory that Weir may have.
@@ -37,6 +40,10 @@ struct Pages {
     objects: HashMap<ObjectRef, Memory>,
     kinds: HashMap<KindKey, (usize, String)>,
     owners: HashMap<OwnerKey, Arc<RwLock<()>>>,
+    /// Whose objects this process has begun to apply: it knows them better than a watch does.
+    applied: HashSet<OwnerKey>,
+    /// Who was reconciled while the guard was frozen, so that objects of theirs were left as they were found.
+    frozen: HashSet<OwnerKey>,
     bytes: usize,
 }
 
@@ -71,10 +78,61 @@ impl Book {
         Some((version, set.without(&Path::of_fields(["status"]))))
     }
 
+    /// A Kustomization is about to be applied by this process.
+    pub fn begin(&self, owner: &OwnerKey) {
+        self.pages().applied.insert(owner.clone());
+    }
+
+    /// Objects of a Kustomization were left as they are because the guard is frozen.
+    pub fn left_frozen(&self, owner: &OwnerKey) {
+        self.pages().frozen.insert(owner.clone());
+    }
+
+    /// Those of whom that is so; once.
+    #[must_use]
+    pub fn take_frozen(&self) -> HashSet<OwnerKey> {
+        std::mem::take(&mut self.pages().frozen)
+    }
+
+    /// Whether this process has applied anything of a Kustomization.
+    #[must_use]
+    pub fn knows(&self, owner: &OwnerKey) -> bool {
+        let pages = self.pages();
+        let mut applied = pages.objects.values().filter(|memory| !memory.observed);
+        applied.any(|memory| memory.owner == *owner)
+    }
+
     /// Notes what was applied.
     pub fn remember(&self, object: ObjectRef, memory: Memory) {
         self.pages().insert(object, memory);
         self.publish();
+    }
+
+    /// Notes what a watch shows of an object that this process has not applied itself.
+    pub fn observe(&self, object: &ObjectRef, owner: OwnerKey, gvk: &Gvk, meta: &ObjectMeta, now: Timestamp) {
+        let kinds = {
+            let mut pages = self.pages();
+            if pages.applied.contains(&owner) {
+                return;
+            }
+            let Some(memory) = observe(pages.objects.get(object), owner, gvk.clone(), meta, now) else {
+                return;
+            };
+            let kinds = pages.kinds.len();
+            pages.insert(object.clone(), memory);
+            kinds != pages.kinds.len()
+        };
+        if kinds {
+            self.publish();
+        }
+    }
+
+    /// Forgets an object that is gone, if a watch is all that told of it: whoever leads makes it again.
+    pub fn forget_observed(&self, object: &ObjectRef) {
+        let mut pages = self.pages();
+        if pages.objects.get(object).is_some_and(|memory| memory.observed) {
+            pages.remove(object);
+        }
     }
 
     /// Notes all that one Kustomization has applied; what it no longer has is forgotten.
@@ -112,7 +170,9 @@ impl Book {
     /// Forgets a Kustomization and all that it applied.
     pub fn forget_owner(&self, owner: &OwnerKey) {
         self.replace(owner, Vec::new());
-        self.pages().owners.remove(owner);
+        let mut pages = self.pages();
+        pages.owners.remove(owner);
+        pages.applied.remove(owner);
     }
 
     /// Objects of a kind, or all that lie in a namespace.

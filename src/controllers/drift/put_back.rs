@@ -8,21 +8,22 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::ObjectRef as StoreRef;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::kustomize::{FIELD_MANAGER, Kustomization};
 use crate::apply::objects::{ObjectError, Objects};
 use crate::cluster::events::{NewEvent, Severity};
-use crate::controllers::kustomization::{COMPONENT, Context, access};
+use crate::controllers::kustomization::{COMPONENT, Context, access, source_of};
 use crate::controllers::{Shared, record};
-use crate::core::duration::format_duration;
 use crate::core::fields::Path;
 use crate::core::ignored;
 use crate::core::object::{Object, ObjectRef};
-use crate::guard::Mode;
-use crate::guard::revert::{Drift, Fight, Finding, Kept, Memory, Seen, Turn, judge};
+use crate::guard::revert::{Drift, Fight, Finding, Kept, Memory, Quiet, Seen, Turn, judge};
+use crate::guard::{Mode, class_of_manager};
+
+use super::told::{fight, manager_of, names, told};
 
 /// How many objects are put back at a time: as many as one reconciliation has requests in flight.
 const CONCURRENT: usize = 8;
@@ -30,10 +31,6 @@ const CONCURRENT: usize = 8;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest wait after failed attempts. A namespace that is being deleted takes seconds to minutes.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// How many fields an event names.
-const NAMED_FIELDS: usize = 5;
-/// Stands in for the name of a manager where there is none to see.
-const SOMEBODY: &str = "an unknown manager";
 
 /// Puts drifted objects back, one task for each.
 pub(super) struct Reverter {
@@ -42,6 +39,8 @@ pub(super) struct Reverter {
     fights: Mutex<HashMap<ObjectRef, Fight>>,
     places: Semaphore,
     started: Instant,
+    /// Who does not lead watches and puts nothing back.
+    leads: watch::Receiver<bool>,
     shutdown: CancellationToken,
 }
 
@@ -61,13 +60,14 @@ enum Next {
 }
 
 impl Reverter {
-    pub(super) fn new(context: Arc<Context>, shutdown: CancellationToken) -> Arc<Self> {
+    pub(super) fn new(context: Arc<Context>, leads: watch::Receiver<bool>, shutdown: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             context,
             pending: Mutex::default(),
             fights: Mutex::default(),
             places: Semaphore::new(CONCURRENT),
             started: Instant::now(),
+            leads,
             shutdown,
         })
     }
@@ -78,6 +78,12 @@ impl Reverter {
 
     /// Takes note of what a watch shows; `None` when the object is gone.
     pub(super) fn seen(self: &Arc<Self>, object: ObjectRef, meta: Option<ObjectMeta>) {
+        if !*self.leads.borrow() {
+            if meta.is_none() {
+                self.shared().book.forget_observed(&object);
+            }
+            return;
+        }
         {
             let mut pending = lock(&self.pending);
             if let Some(one) = pending.get_mut(&object) {
@@ -89,7 +95,7 @@ impl Reverter {
             let finding = self
                 .shared()
                 .book
-                .with(&object, |memory| judge(memory, seen(meta.as_ref())));
+                .with(&object, |memory| self.judge(memory, seen(meta.as_ref())));
             if !matches!(finding, Some(Finding::Drift(_))) {
                 return;
             }
@@ -145,7 +151,7 @@ impl Reverter {
         let Some(memory) = self.shared().book.get(object) else {
             return Next::Done;
         };
-        let Finding::Drift(drift) = judge(&memory, seen(meta)) else {
+        let Finding::Drift(drift) = self.judge(&memory, seen(meta)) else {
             return Next::Done;
         };
         let Some(kustomization) = self
@@ -184,6 +190,14 @@ impl Reverter {
             return Next::Wait(wait);
         }
         let Some(desired) = memory.desired.as_ref().and_then(Kept::object) else {
+            if self.shared().snapshots.get(&source_of(&kustomization)).is_none() {
+                // After a start without its source and without what is on disk: the cluster does not tell what was declared.
+                let message = format!(
+                    "{}; it cannot be put back before its source can be read",
+                    told(object, &drift)
+                );
+                self.tell(&kustomization, object, Severity::Warning, "DriftNotReverted", message);
+            }
             self.reconcile(&kustomization);
             return Next::Done;
         };
@@ -207,10 +221,9 @@ impl Reverter {
                 Err(_) => return Next::Wait(retry_after(failures)),
             }
         }
-        let sent = Self::sent(&objects, desired, &memory, object).await;
-        let applied = match &sent {
-            Ok(sent) => objects.apply(sent, crate::apply::objects::Mode::Write).await,
-            Err(error) => Err(error.clone()),
+        let applied = match Self::sent(&objects, desired, &memory, object).await {
+            Ok(sent) => self.send(&objects, &sent, &memory, object, &drift).await,
+            Err(error) => Err(error),
         };
         match applied {
             Ok(stored) => {
@@ -219,7 +232,9 @@ impl Reverter {
                 Next::Done
             }
             Err(error) => {
-                self.shared().metrics.drift(&object.kind, &manager, false);
+                self.shared()
+                    .metrics
+                    .drift(&object.kind, &manager, class_of_manager(&manager), false);
                 tracing::warn!(object = %object, manager, error = %error, "drift could not be put back");
                 if *failures == 0 {
                     let message = format!("{}; it cannot be put back: {error}", told(object, &drift));
@@ -232,6 +247,31 @@ impl Reverter {
                 Next::Wait(retry_after(failures))
             }
         }
+    }
+
+    /// Whether something is drift. Where there is no door that refuses them, markers that were put on by hand count.
+    fn judge(&self, memory: &Memory, seen: Seen<'_>) -> Finding {
+        match judge(memory, seen) {
+            Finding::Drift(drift) if !drift.markers.is_empty() && !self.shared().settings.guards => {
+                Finding::Quiet(Quiet::LeftAlone)
+            }
+            finding => finding,
+        }
+    }
+
+    /// Takes off the markers that were put on by hand, and applies.
+    async fn send(
+        &self,
+        objects: &Objects,
+        sent: &Object,
+        memory: &Memory,
+        object: &ObjectRef,
+        drift: &Drift,
+    ) -> Result<Object, ObjectError> {
+        if !drift.markers.is_empty() {
+            super::unmark(objects, &memory.gvk, object).await?;
+        }
+        objects.apply(sent, crate::apply::objects::Mode::Write).await
     }
 
     /// How long it stays as it was edited under an Exemption.
@@ -293,30 +333,24 @@ impl Reverter {
             return;
         }
         let manager = manager_of(drift);
-        self.shared().metrics.drift(&object.kind, manager, true);
+        let class = class_of_manager(manager);
+        self.shared().metrics.drift(&object.kind, manager, class, true);
         let message = format!("{}; put back", told(object, drift));
         tracing::info!(object = %object, manager, fields = %names(&drift.fields), "drift put back");
         self.tell(kustomization, object, Severity::Normal, "DriftReverted", message);
-        let rounds = {
+        let news = {
             let mut fights = lock(&self.fights);
             let now = self.started.elapsed();
             fights.retain(|_, fight| !fight.is_over(now));
-            let fight = fights.entry(object.clone()).or_default();
-            fight.reverted(manager, &drift.fields, now).map(|_| fight.wait())
+            fights
+                .entry(object.clone())
+                .or_default()
+                .reverted(manager, &drift.fields, now)
         };
-        if let Some(wait) = rounds {
-            let message = format!(
-                "{manager} keeps changing {} of {object}, which Git declares; put back again after {} at the soonest. Take \
-                 the field out of Git if {manager} is to set it, or stop {manager} from setting it",
-                if drift.fields.is_empty() {
-                    "what Git declares".to_owned()
-                } else {
-                    names(&drift.fields)
-                },
-                format_duration(wait)
-            );
-            self.shared().metrics.drift_fight(&object.kind, manager);
+        if let Some(news) = news {
+            self.shared().metrics.drift_fight(&object.kind, manager, class);
             tracing::warn!(object = %object, manager, fields = %names(&drift.fields), "fight over declared fields");
+            let message = fight(object, drift, news);
             self.tell(kustomization, object, Severity::Warning, "DriftFight", message);
         }
         if object.kind == "Namespace" && object.group.is_empty() {
@@ -383,31 +417,6 @@ impl Reverter {
             component: COMPONENT,
         });
     }
-}
-
-/// `Deployment/prod/web: spec.replicas was changed by kubectl (scale)`.
-fn told(object: &ObjectRef, drift: &Drift) -> String {
-    let by = drift.manager.as_ref().map_or(SOMEBODY.to_owned(), ToString::to_string);
-    if drift.gone {
-        format!("{object} was deleted, or lost its owner labels")
-    } else if drift.fields.is_empty() {
-        format!("{object} was applied by somebody else under the name {by}")
-    } else {
-        let verb = if drift.fields.len() == 1 { "was" } else { "were" };
-        format!("{object}: {} {verb} changed by {by}", names(&drift.fields))
-    }
-}
-
-fn names(fields: &[Path]) -> String {
-    let named: Vec<String> = fields.iter().take(NAMED_FIELDS).map(ToString::to_string).collect();
-    match fields.len().saturating_sub(NAMED_FIELDS) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
-}
-
-fn manager_of(drift: &Drift) -> &str {
-    drift.manager.as_ref().map_or("", |manager| manager.name.as_str())
 }
 
 fn seen(meta: Option<&ObjectMeta>) -> Seen<'_> {

@@ -168,6 +168,9 @@ async fn look(repository: &Arc<GitRepository>, context: &Arc<Context>) -> Result
         Err(ending) => ending,
     };
     let stored = matches!(ending, Ending::Stored(_));
+    if !stored {
+        shared.snapshots.miss(key(repository));
+    }
     if is_news(&ending, old.as_ref()) {
         tell(repository, shared, &ending);
     }

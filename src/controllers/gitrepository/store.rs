@@ -14,6 +14,7 @@ use crate::cluster::events::Severity;
 use crate::controllers::Shared;
 use crate::core::snapshot::{Commit, Files, Snapshot};
 use crate::source::Fetched;
+use crate::source::tree::GitTree;
 
 /// Makes an artifact of what was fetched, unless it is there already, and hands the snapshot over.
 pub(super) async fn store(
@@ -90,9 +91,18 @@ pub(super) async fn store(
             }
         }
     };
-    let changed = shared.snapshots.revision(&key(repository)).as_ref() != Some(&artifact.revision) || !same_parts;
-    if changed {
-        publish(repository, shared, artifact.revision.clone(), fetched.commit, tree);
+    let artifact = artifact.of_commit(&fetched.commit);
+    // One that was put together from the archive alone lacks its commit.
+    let held = shared.snapshots.get(&key(repository));
+    let held = held.is_some_and(|held| held.revision == artifact.revision && held.commit.is_some());
+    if !held || !same_parts {
+        publish(
+            repository,
+            shared,
+            artifact.revision.clone(),
+            Some(fetched.commit),
+            tree,
+        );
     }
     Ending::Stored(Box::new(Stored {
         artifact,
@@ -110,11 +120,17 @@ fn same_content(old: Option<&Vec<Artifact>>, new: &[Artifact]) -> bool {
     content(old.map(Vec::as_slice).unwrap_or_default()) == content(new)
 }
 
-fn publish(repository: &GitRepository, shared: &Shared, revision: String, commit: Commit, files: Arc<dyn Files>) {
+fn publish(
+    repository: &GitRepository,
+    shared: &Shared,
+    revision: String,
+    commit: Option<Commit>,
+    files: Arc<dyn Files>,
+) {
     let snapshot = Snapshot {
         revision,
         origin_revision: None,
-        commit: Some(commit),
+        commit,
         files,
     };
     shared.snapshots.publish(key(repository), snapshot);
@@ -136,13 +152,12 @@ pub(super) async fn offer_stored(repository: &GitRepository, shared: &Arc<Shared
     let (revision, kept) = (artifact.revision.clone(), Arc::clone(shared));
     let opened = tokio::task::spawn_blocking(move || {
         let commit = artifact.revision.rsplit(':').next().unwrap_or_default();
-        let tree = kept.fetcher.open(&namespace, &name, commit, ignore.as_deref())?;
-        let commit = tree.describe()?;
-        let files: Arc<dyn Files> = if plain {
-            Arc::new(tree)
-        } else {
-            // What else belongs to it may have moved on; the archive has it as it was.
-            Arc::new(kept.artifacts.open(&artifact).ok()?)
+        let tree = kept.fetcher.open(&namespace, &name, commit, ignore.as_deref());
+        let commit = tree.as_ref().and_then(GitTree::describe);
+        let files: Arc<dyn Files> = match tree {
+            Some(tree) if plain => Arc::new(tree),
+            // What else belongs to it may have moved on, or the repository is gone; the archive has it as it was.
+            _ => Arc::new(kept.artifacts.open(&artifact).ok()?),
         };
         Some((commit, files))
     });

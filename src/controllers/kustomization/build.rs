@@ -15,6 +15,7 @@ use super::flow::{Again, Run, Stop, WORKER_RETRY};
 use super::inputs::{self, Times};
 use crate::api::ignore::IgnoreRules;
 use crate::apply;
+use crate::controllers::drift;
 use crate::controllers::policies::Policies;
 use crate::core::inventory::gvk_of;
 use crate::core::object::{Gvk, ObjectRef};
@@ -127,9 +128,12 @@ impl Run<'_> {
         })
         .map_err(|error| fail(error.to_string()))?;
         let (previous, _) = self.previous();
-        let live = apply::read_live(&access.objects, self.concerned(&desired))
-            .await
-            .map_err(|error| fail(error.to_string()))?;
+        let live = apply::read_live(&access.objects, self.concerned(&desired)).await;
+        let mut live = live.map_err(|error| fail(error.to_string()))?;
+        if !access.elsewhere {
+            let unmarked = drift::unmark_live(shared, &access.objects, self.kustomization, &desired, &mut live).await;
+            unmarked.map_err(|error| fail(error.to_string()))?;
+        }
         // Another cluster is only asked for what policies want to know.
         let namespaces = if access.elsewhere && policies.library.is_empty() {
             Vec::new()

@@ -68,7 +68,13 @@ pub(super) async fn run(kustomization: &Arc<Kustomization>, context: &Arc<Contex
     };
     match run.stages(&times, &checks).await {
         Ok(action) => Ok(Reconciled::well(action)),
-        Err(stop) => run.stopped(*stop, &times).await,
+        Err(stop) => {
+            if stop.attempt.revision.is_some() {
+                // Something follows what was applied last and cannot be applied; what was applied last is to hold.
+                Box::pin(run.recall()).await;
+            }
+            run.stopped(*stop, &times).await
+        }
     }
 }
 
@@ -148,7 +154,9 @@ impl Run<'_> {
                 drift::forget(shared, &owner).await;
                 apply::carry_out(&access.objects, &plan, &previous).await
             } else {
-                drift::carry_out(shared, &access.objects, &owner, &plan, &previous).await
+                let same = self.status().and_then(|status| status.last_applied_revision.as_ref());
+                let same = same == Some(&snapshot.revision);
+                drift::carry_out(shared, &access.objects, &owner, &plan, &previous, same).await
             }
         });
         let outcome = self.telling("Detecting drift", &snapshot, times, carrying_out).await;

@@ -3,10 +3,9 @@
 //! Guarantees: nothing of such a change is applied before its revision stands in an annotation of the Kustomization; the
 //! message says how many objects would go, names the first of them, and how to nod.
 
+pub use crate::api::weir::ALLOW_PRUNE as NOD;
 use crate::core::object::ObjectRef;
 
-/// The annotation by which somebody agrees to the deletions of one revision.
-pub const NOD: &str = "weir.dev/allow-prune";
 /// Reason while a change waits for a nod. Weir's own.
 pub const PRUNE_HELD: &str = "PruneHeld";
 /// How many objects the message names; the rest is counted.

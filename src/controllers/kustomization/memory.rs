@@ -50,6 +50,8 @@ pub struct Memory {
     pub drifted: bool,
     /// A Secret or ConfigMap with keys, or with the way to another cluster, has changed.
     pub stale: bool,
+    /// The revision that was applied once more after the start, because the one that follows it cannot be.
+    pub recalled: Option<String>,
 }
 
 /// Memories of all Kustomizations, by uid: a Kustomization that is deleted and made again starts anew.

@@ -15,6 +15,7 @@ mod health;
 pub mod held;
 pub mod inputs;
 mod memory;
+mod recall;
 pub mod remote;
 mod removal;
 mod report;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::snapshots::SourceKey;
 use super::{Shared, record};
@@ -51,10 +52,28 @@ pub struct Context {
     pub shared: Arc<Shared>,
     /// The Kustomizations of the cluster.
     pub store: Store<Kustomization>,
+    /// Whether they have been read once.
+    pub listed: watch::Receiver<bool>,
     /// What this process knows beyond the API.
     pub memories: Memories,
     /// Queues Kustomizations for another look.
     pub kick: mpsc::Sender<ObjectRef<Kustomization>>,
+}
+
+impl Context {
+    /// Waits until all Kustomizations, with their inventories, and all namespaces have been read once.
+    pub async fn known(&self) {
+        let read = |listed: &watch::Receiver<bool>| {
+            let mut listed = listed.clone();
+            async move {
+                // An error means that nothing is read any more: then nothing is known, either.
+                if listed.wait_for(|listed| *listed).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::join!(read(&self.listed), read(&self.shared.namespaces_listed));
+    }
 }
 
 /// What keeps a reconciliation from being recorded; everything else is recorded in the status.

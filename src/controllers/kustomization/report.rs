@@ -140,6 +140,11 @@ impl Run<'_> {
         self.event_at(severity, reason, message, marks);
     }
 
+    /// Records an event about a revision.
+    pub(super) fn event_of(&self, severity: Severity, reason: &str, message: String, revision: &str) {
+        self.event_at(severity, reason, message, [("revision", revision)]);
+    }
+
     /// Records that all went well; by the mark, those who write the status of commits know that it is for them.
     pub(super) fn finished(&self, message: String, snapshot: &Snapshot) {
         tracing::info!(

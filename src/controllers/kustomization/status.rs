@@ -74,6 +74,19 @@ pub struct Attempt {
     pub took: Duration,
 }
 
+impl Attempt {
+    /// What is told of its end.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match &self.ending {
+            Ending::Applied => "applied",
+            Ending::Failed { message, .. } | Ending::Stalled { message, .. } | Ending::Progressing { message } => {
+                message
+            }
+        }
+    }
+}
+
 /// What is known of the health of what was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {

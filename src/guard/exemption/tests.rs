@@ -85,7 +85,7 @@ fn it_reaches_the_objects_that_it_names_and_its_own_namespace_only() {
     let labels = BTreeMap::from([("tier".to_owned(), "front".to_owned())]);
     let check = |of: &Exemption, object: &ObjectRef, expect: bool| {
         assert_eq!(
-            covers(of, "flux-system", object, &labels),
+            covers(of, Lift::Drift, "flux-system", object, &labels),
             expect,
             "{object} {:?}",
             of.spec.objects
@@ -274,4 +274,26 @@ fn the_status_tells_each_turn_once() {
     // Found when it is over already, as after a long absence: its edits still have to be put back.
     let mut late = exemption();
     assert_eq!(step(&mut late, "2026-11-01T12:00:00Z").0, Some(Turn::Ended));
+}
+
+#[test]
+fn it_lifts_what_it_says_only() {
+    let web = ObjectRef {
+        group: "apps".to_owned(),
+        kind: "Deployment".to_owned(),
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+    };
+    let check = |lift: Value, expect: (bool, bool)| {
+        let of = with(json!({"lift": lift}), json!({}));
+        let lifts = |lift| covers(&of, lift, "flux-system", &web, &BTreeMap::new());
+        assert_eq!((lifts(Lift::Drift), lifts(Lift::Strict)), expect);
+    };
+    check(json!(["drift"]), (true, false));
+    check(json!(["strict"]), (false, true));
+    check(json!(["drift", "strict"]), (true, true));
+    assert_eq!(
+        consequence_of_making(&exemption()),
+        "Exemption shop/incident-42 allows this until 2026-11-01T10:30:00Z; it stays afterwards"
+    );
 }

@@ -3,8 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use super::{Memory, Ours, is_ours, time_of};
-use crate::api::kustomize::GROUP;
 use crate::core::fields::{FieldSet, Path};
+use crate::guard::markers;
 
 /// What a watch shows of an object.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ pub enum Quiet {
     Untouched,
     /// Only fields changed whose drift is left alone.
     Ignored,
-    /// A control marker says to leave it alone.
+    /// A control marker of Git's says to leave it alone.
     LeftAlone,
     /// It is being deleted; when it is gone it comes back.
     Terminating,
@@ -48,6 +48,8 @@ pub struct Drift {
     pub manager: Option<Manager>,
     /// Whether the object is gone.
     pub gone: bool,
+    /// Markers that were put on by hand so that the object is left alone; applying it does not take them off.
+    pub markers: Vec<Path>,
 }
 
 /// A field manager.
@@ -90,6 +92,9 @@ impl std::fmt::Display for Manager {
 /// Compares what is seen with what was applied.
 #[must_use]
 pub fn judge(memory: &Memory, seen: Seen<'_>) -> Finding {
+    if memory.left_alone {
+        return Finding::Quiet(Quiet::LeftAlone);
+    }
     let meta = match seen {
         Seen::There(meta) => meta,
         Seen::Gone => {
@@ -97,6 +102,7 @@ pub fn judge(memory: &Memory, seen: Seen<'_>) -> Finding {
                 fields: Vec::new(),
                 manager: None,
                 gone: true,
+                markers: Vec::new(),
             });
         }
     };
@@ -109,36 +115,37 @@ pub fn judge(memory: &Memory, seen: Seen<'_>) -> Finding {
     if meta.deletion_timestamp.is_some() {
         return Finding::Quiet(Quiet::Terminating);
     }
-    if memory.when_missing || left_alone(meta) {
+    if memory.when_missing {
         return Finding::Quiet(Quiet::LeftAlone);
     }
+    // It was applied without them, so they are not Git's.
+    let markers = markers::alone(meta);
     let replaced = meta.uid.as_deref().is_some_and(|uid| uid != memory.uid);
     let now = Ours::of(meta);
     if let Some(now) = now.as_ref().filter(|_| !replaced) {
         if now.time != memory.ours.time || now.api_version != memory.ours.api_version {
             // Somebody applied under our manager's name. What it changed cannot be told from metadata.
-            return drift(
-                Vec::new(),
-                meta.managed_fields.iter().flatten().find(|one| is_ours(one)),
-            );
+            let applier = meta.managed_fields.iter().flatten().find(|one| is_ours(one));
+            return drift(Vec::new(), applier, markers);
         }
-        if now.fields == memory.ours.fields {
+        if now.fields == memory.ours.fields && markers.is_empty() {
             return Finding::Quiet(Quiet::Untouched);
         }
     }
     let lost = lost(&memory.ours, now.as_ref());
-    if lost.is_empty() && !replaced {
+    if lost.is_empty() && !replaced && markers.is_empty() {
         return Finding::Quiet(Quiet::Untouched);
     }
-    let fields: Vec<Path> = lost
+    let mut fields: Vec<Path> = lost
         .into_iter()
         .filter(|path| !ignored(path, &memory.ignored))
         .collect();
+    fields.extend(markers.iter().cloned());
     if fields.is_empty() && !replaced {
         return Finding::Quiet(Quiet::Ignored);
     }
     let taker = taker(meta, &fields, &memory.ours.time);
-    drift(fields, taker)
+    drift(fields, taker, markers)
 }
 
 /// Whether what stands at a path is left alone by `spec.ignore`.
@@ -146,16 +153,17 @@ pub(super) fn ignored(path: &Path, pointers: &[String]) -> bool {
     pointers.iter().any(|pointer| path.is_at_pointer(pointer))
 }
 
-fn drift(fields: Vec<Path>, by: Option<&ManagedFieldsEntry>) -> Finding {
+fn drift(fields: Vec<Path>, by: Option<&ManagedFieldsEntry>, markers: Vec<Path>) -> Finding {
     Finding::Drift(Drift {
         fields,
         manager: by.map(Manager::of),
         gone: false,
+        markers,
     })
 }
 
 /// Fields that were ours and are not any more. Sets that cannot be read have lost nothing that could be named.
-fn lost(then: &Ours, now: Option<&Ours>) -> Vec<Path> {
+pub(super) fn lost(then: &Ours, now: Option<&Ours>) -> Vec<Path> {
     let read = |fields: &str| {
         let value = serde_json::from_str(fields).ok()?;
         FieldSet::parse(&value).ok()
@@ -182,19 +190,4 @@ pub(in crate::guard) fn taker<'a>(
             .filter(|entry| entry.subresource.as_deref() != Some("status") && time_of(entry).as_str() >= since)
             .max_by_key(|entry| time_of(entry))
     })
-}
-
-/// Control markers that count on the live object too, as for Flux.
-fn left_alone(meta: &ObjectMeta) -> bool {
-    [("reconcile", "disabled"), ("ssa", "Ignore")]
-        .iter()
-        .any(|(key, value)| {
-            let key = format!("{GROUP}/{key}");
-            let found = [meta.labels.as_ref(), meta.annotations.as_ref()];
-            found
-                .into_iter()
-                .flatten()
-                .filter_map(|map| map.get(&key))
-                .any(|found| found.eq_ignore_ascii_case(value))
-        })
 }

@@ -7,19 +7,22 @@
 //! loop around it are in `controllers::drift`.
 //!
 //! Guarantees: Weir's own writes are no drift (they are older than, or equal to, what is noted); fields that Git does not
-//! declare, status, and what `spec.ignore` or a control marker leaves alone are no drift; what is kept is bounded, and beyond
-//! the bound the whole Kustomization is reconciled instead.
+//! declare, status, and what `spec.ignore` or a control marker of Git's leaves alone are no drift; what is kept is bounded,
+//! and beyond the bound the whole Kustomization is reconciled instead. A process that has not applied an object itself, a
+//! standby or one that has just started, knows it from the watch (`observe`), so that it guards the same fields.
 //!
 //! Assumes that resource versions grow, as they do with etcd and as Kubernetes 1.35 promises.
 
 mod fight;
 mod judge;
 mod kept;
+mod observe;
 
-pub use fight::{Fight, Turn};
+pub use fight::{Fight, News, Turn};
 pub(super) use judge::taker;
 pub use judge::{Drift, Finding, Manager, Quiet, Seen, judge};
 pub use kept::Kept;
+pub use observe::observe;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
@@ -51,6 +54,11 @@ pub struct Memory {
     pub ours: Ours,
     /// Whether only its absence is drift (`ssa: IfNotPresent`).
     pub when_missing: bool,
+    /// Whether Git says that it is left alone altogether.
+    pub left_alone: bool,
+    /// Whether this is only what a watch showed, not what this process has applied: then our entry is known and what was
+    /// sent is not.
+    pub observed: bool,
     /// JSON pointers whose drift is left alone (`spec.ignore`).
     pub ignored: Vec<String>,
     /// File and line that declare it, when known.
@@ -100,10 +108,30 @@ impl Memory {
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.as_deref().and_then(|text| text.parse().ok()),
             when_missing: false,
+            left_alone: false,
+            observed: false,
             ignored: Vec::new(),
             place: None,
             desired: Some(Kept::new(desired)),
         })
+    }
+
+    /// What to remember of an object that Git says is left alone: only that.
+    #[must_use]
+    pub fn of_left_alone(owner: OwnerKey, desired: &Object) -> Self {
+        Self {
+            owner,
+            gvk: desired.gvk(),
+            uid: String::new(),
+            version: None,
+            ours: Ours::default(),
+            when_missing: false,
+            left_alone: true,
+            observed: false,
+            ignored: Vec::new(),
+            place: None,
+            desired: None,
+        }
     }
 }
 

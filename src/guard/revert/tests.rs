@@ -135,34 +135,21 @@ fn an_entry_that_was_wiped_forged_or_replaced_is_drift() {
 
 #[test]
 fn what_is_to_be_left_alone_is() {
-    let marked = |key: &'static str, field: &'static str, value: &'static str| {
-        seen(move |meta| {
-            take_replicas(meta);
-            meta[field] = json!({key: value});
-        })
-    };
-    let reconcile = "kustomize.toolkit.fluxcd.io/reconcile";
-    assert_eq!(
-        quiet(&memory(), &marked(reconcile, "annotations", "Disabled")),
-        Some(Quiet::LeftAlone)
-    );
-    assert_eq!(
-        quiet(&memory(), &marked(reconcile, "labels", "disabled")),
-        Some(Quiet::LeftAlone)
-    );
-    assert_eq!(quiet(&memory(), &marked(reconcile, "annotations", "enabled")), None);
-    assert_eq!(
-        quiet(
-            &memory(),
-            &marked("kustomize.toolkit.fluxcd.io/ssa", "annotations", "Ignore")
-        ),
-        Some(Quiet::LeftAlone)
-    );
     let if_missing = Memory {
         when_missing: true,
         ..memory()
     };
     assert_eq!(quiet(&if_missing, &seen(take_replicas)), Some(Quiet::LeftAlone));
+    let alone = Memory {
+        left_alone: true,
+        ..memory()
+    };
+    assert_eq!(quiet(&alone, &seen(take_replicas)), Some(Quiet::LeftAlone));
+    assert_eq!(
+        judge(&alone, Seen::Gone),
+        Finding::Quiet(Quiet::LeftAlone),
+        "what Git does not apply it does not make again"
+    );
     let ignoring = Memory {
         ignored: vec!["/spec/replicas".to_owned()],
         ..memory()
@@ -173,6 +160,87 @@ fn what_is_to_be_left_alone_is() {
         meta["deletionTimestamp"] = json!("2026-11-01T11:00:00Z");
     });
     assert_eq!(quiet(&memory(), &dying), Some(Quiet::Terminating));
+}
+
+#[test]
+fn a_marker_that_was_put_on_by_hand_is_drift() {
+    let check = |map: &'static str, key: &'static str, value: &'static str, expect: &[&str]| {
+        let meta = seen(move |meta| {
+            meta[map] = json!({key: value});
+            meta["managedFields"].as_array_mut().unwrap().push(json!({"manager": "sly", "operation": "Update",
+                "apiVersion": "apps/v1", "subresource": "status", "time": "2026-11-01T11:00:00Z", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:metadata": {format!("f:{map}"): {".": {}, format!("f:{key}"): {}}}}}));
+        });
+        let found = match judge(&memory(), Seen::There(&meta)) {
+            Finding::Drift(drift) => {
+                assert_eq!(drift.fields, drift.markers, "nothing else has changed");
+                let marked: Vec<String> = drift.markers.iter().map(ToString::to_string).collect();
+                assert_eq!(drift.manager.unwrap().to_string(), "sly (status)");
+                marked
+            }
+            Finding::Quiet(Quiet::Untouched) => Vec::new(),
+            Finding::Quiet(quiet) => panic!("{quiet:?}"),
+        };
+        assert_eq!(found, expect);
+    };
+    let reconcile = "kustomize.toolkit.fluxcd.io/reconcile";
+    let of = |map: &str, key: &str| format!("metadata.{map}[{key:?}]");
+    check("annotations", reconcile, "Disabled", &[&of("annotations", reconcile)]);
+    check("labels", reconcile, "disabled", &[&of("labels", reconcile)]);
+    check("annotations", reconcile, "enabled", &[]);
+    let ssa = "kustomize.toolkit.fluxcd.io/ssa";
+    check("annotations", ssa, "Ignore", &[&of("annotations", ssa)]);
+}
+
+#[test]
+fn whoever_has_not_applied_an_object_knows_it_as_it_was_after_the_last_apply() {
+    let owner = || memory().owner;
+    let at = |time: &str| time.parse::<jiff::Timestamp>().unwrap();
+    let late = at("2026-11-01T11:00:00Z");
+    let look = |known: Option<&Memory>, meta: &ObjectMeta, now| observe(known, owner(), memory().gvk, meta, now);
+    let first = look(None, &seen(|_| {}), late).unwrap();
+    assert!(first.observed && first.desired.is_none() && first.version == Some(101));
+    assert_eq!(first.ours, memory().ours);
+
+    let later = |edit: &dyn Fn(&mut Value)| {
+        seen(|meta| {
+            meta["resourceVersion"] = json!("102");
+            edit(meta);
+        })
+    };
+    // Somebody's edit leaves what is known as it is, and is drift.
+    let edited = later(&take_replicas);
+    assert!(look(Some(&first), &edited, late).is_none());
+    assert_eq!(drifted(&first, &edited).0, ["spec.replicas"]);
+    // So does a removal, of which nothing tells who did it.
+    let removed = later(&|meta| {
+        meta["managedFields"][0]["fieldsV1"]["f:spec"]
+            .as_object_mut()
+            .unwrap()
+            .remove("f:paused");
+    });
+    assert!(look(Some(&first), &removed, late).is_none());
+    assert!(
+        look(Some(&first), &removed, at("2026-11-01T10:00:01Z")).is_some(),
+        "within the second of an apply it is another apply"
+    );
+    // An apply has another time.
+    let applied = later(&|meta| {
+        take_replicas(meta);
+        meta["managedFields"][0]["time"] = json!("2026-11-01T10:59:00Z");
+    });
+    let second = look(Some(&first), &applied, late).unwrap();
+    assert_eq!(second.ours.time, "2026-11-01T10:59:00Z");
+    assert!(look(Some(&second), &edited, late).is_none(), "older than what is known");
+    // What this process has applied it knows better.
+    assert!(look(Some(&memory()), &applied, late).is_none());
+    // What is not ours, or was marked before anybody looked, is not noted.
+    assert!(look(None, &seen(|meta| meta["managedFields"] = json!([])), late).is_none());
+    let marked = seen(|meta| meta["annotations"] = json!({"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}));
+    assert!(look(None, &marked, late).is_none());
+    let marked_later =
+        later(&|meta| meta["annotations"] = json!({"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}));
+    assert_eq!(drifted(&first, &marked_later).0.len(), 1);
 }
 
 #[test]
@@ -192,7 +260,7 @@ fn a_fight_slows_down_and_ends() {
     for round in 0..5 {
         assert_eq!(fight.turn("hpa", &replicas, now), Turn::Now, "{round}");
         let news = fight.reverted("hpa", &replicas, now);
-        assert_eq!(news, (round == 4).then_some(1), "{round}");
+        assert_eq!(news, (round == 4).then_some(News::Again(at(2))), "{round}");
         now += at(1);
     }
     // From here on it is a fight: two seconds, four, eight, …, at most a minute.
@@ -219,4 +287,30 @@ fn a_fight_slows_down_and_ends() {
     assert_eq!(fight.turn("hpa", &replicas, now), Turn::Now);
     assert_eq!(fight.reverted("hpa", &replicas, now), None);
     assert_eq!(fight.turn("hpa", &replicas, now + at(1)), Turn::Now);
+}
+
+#[test]
+fn nobody_gets_a_hot_loop_by_changing_names() {
+    let at = Duration::from_secs;
+    let (mut fight, mut now, mut reverts) = (Fight::default(), at(100), 0);
+    let mut told = Vec::new();
+    // Ten times a second under ever other names, for five minutes.
+    for round in 0..3000_u32 {
+        let (name, field) = (format!("sly-{}", round % 7), format!("key-{}", round % 3));
+        let fields = [Path::of_fields(["data", &field])];
+        if fight.turn(&name, &fields, now) == Turn::Now {
+            reverts += 1;
+            told.extend(fight.reverted(&name, &fields, now));
+        }
+        now += Duration::from_millis(100);
+    }
+    assert!((60..=75).contains(&reverts), "fifteen a minute: {reverts}");
+    assert!(
+        matches!(told.as_slice(), [News::ByMany(_), ..]) && told.len() <= 5,
+        "{told:?}"
+    );
+    // Afterwards it is forgotten.
+    now += at(121);
+    assert!(fight.is_over(now));
+    assert_eq!(fight.turn("sly-1", &[], now), Turn::Now);
 }

@@ -6,7 +6,7 @@ use super::fixtures::*;
 use crate::guard::{Change, Options, Reason, Verdict, decide_strict};
 
 fn reason(change: &Change) -> Option<Reason> {
-    match decide_strict(change, &identities()) {
+    match decide_strict(change, &identities(), None) {
         Verdict::Allow { reason, .. } => Some(reason),
         Verdict::Exempt { .. } | Verdict::Deny(_) => None,
     }
@@ -33,6 +33,10 @@ fn nothing_is_made_in_a_strict_namespace_but_by_weir_and_by_controllers() {
     );
     // What is there may be changed and deleted like anywhere, if nobody manages it.
     check(by("jane", delete(&data("ConfigMap"))), Some(Reason::Unmanaged));
+    let mut glass = by("jane", plain.clone());
+    glass.object.group = "weir.dev".to_owned();
+    glass.object.kind = "Exemption".to_owned();
+    check(glass, Some(Reason::Unmanaged));
     let dry = Options {
         dry_run: true,
         ..Options::default()
@@ -42,12 +46,28 @@ fn nothing_is_made_in_a_strict_namespace_but_by_weir_and_by_controllers() {
         ..by("jane", plain.clone())
     };
     check(dry, Some(Reason::DryRun));
-    let Verdict::Deny(denial) = decide_strict(&by("jane", plain), &identities()) else {
+    let Verdict::Deny(denial) = decide_strict(&by("jane", plain.clone()), &identities(), None) else {
         panic!("allowed")
     };
     insta::assert_snapshot!(denial.message, @r"
     ConfigMap/prod/web cannot be made by hand: Namespace prod takes only what comes from Git.
     To have it made, add it to the repository of a Kustomization that deploys into prod, and push.
     The namespace says so by its label weir.dev/guard=strict.
+    In an emergency, an Exemption that lifts strict lets named people in: kubectl explain exemptions.weir.dev
     ");
+    let exempt = "Exemption prod/incident allows this until 2026-11-01T10:30:00Z; it stays afterwards";
+    assert_eq!(
+        decide_strict(&by("jane", plain.clone()), &identities(), Some(exempt)),
+        Verdict::Exempt {
+            fields: vec![],
+            warning: format!("ConfigMap/prod/web: Namespace prod takes only what comes from Git; {exempt}"),
+        }
+    );
+    assert!(matches!(
+        decide_strict(&by(WEIR, plain), &identities(), Some(exempt)),
+        Verdict::Allow {
+            reason: Reason::Weir,
+            ..
+        }
+    ));
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::core::fields::{FieldSet, Path};
-use crate::guard::{Cause, Change, Owner, Reason, Verdict, decide};
+use crate::guard::{Cause, Change, Owner, Parent, Reason, Verdict, decide};
 
 const IMAGE: &str = "spec.template.spec.containers[name=\"web\"].image";
 
@@ -121,6 +121,20 @@ fn an_environment_variable_cannot_be_overridden_by_a_second_one() {
 }
 
 #[test]
+fn declared_items_keep_their_order_among_themselves() {
+    denied(
+        &update(&deployment(), |o| container(o)["env"].as_array_mut().unwrap().reverse()),
+        &["spec.template.spec.containers[name=\"web\"].env"],
+    );
+    // A variable of somebody's own between them changes nothing about that.
+    let between = |o: &mut Value| {
+        let env = container(o)["env"].as_array_mut().unwrap();
+        env.insert(1, json!({"name": "EXTRA", "value": "x"}));
+    };
+    allowed(&update(&deployment(), between), Reason::Undeclared);
+}
+
+#[test]
 fn keys_of_a_config_map_are_guarded_one_by_one() {
     for kind in ["ConfigMap", "Secret"] {
         let old = data(kind);
@@ -188,6 +202,21 @@ fn scale_is_judged_by_the_metadata_of_its_parent() {
         },
         Reason::Unseen,
     );
+}
+
+#[test]
+fn the_number_of_a_custom_kind_stands_where_its_definition_says() {
+    let definition = json!({"spec": {"versions": [
+        {"name": "v1alpha1", "subresources": {"scale": {"specReplicasPath": ".spec.old"}}},
+        {"name": "v1", "subresources": {"scale": {"specReplicasPath": ".spec.pool.size"}}}]}});
+    let place = |version: &str, definition: &Value| {
+        let object = json!({"apiVersion": format!("shop.example/{version}"), "kind": "Pool"});
+        Parent::of_custom(object, definition).replicas.to_string()
+    };
+    assert_eq!(place("v1", &definition), "spec.pool.size");
+    assert_eq!(place("v1alpha1", &definition), "spec.old");
+    assert_eq!(place("v2", &definition), "spec.replicas");
+    assert_eq!(place("v1", &Value::Null), "spec.replicas");
 }
 
 #[test]
@@ -273,6 +302,49 @@ fn what_git_leaves_alone_the_guard_leaves_alone() {
     let mut old = deployment();
     old["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/ssa"] = json!("Merge");
     denied(&update(&old, |o| o["spec"]["replicas"] = json!(9)), &["spec.replicas"]);
+}
+
+#[test]
+fn a_marker_that_somebody_has_put_on_opens_nothing_and_may_be_taken_off() {
+    let key = "kustomize.toolkit.fluxcd.io/reconcile";
+    let mut old = deployment();
+    old["metadata"]["annotations"][key] = json!("disabled");
+    let with = |left_alone: Option<bool>, change: &Change| {
+        let owner = Owner { left_alone, ..owner() };
+        match decide(change, Some(&owner), &identities()) {
+            Verdict::Allow { reason, .. } => Some(reason),
+            _ => None,
+        }
+    };
+    let edit = update(&old, |o| o["spec"]["replicas"] = json!(9));
+    let off = update(&old, |o| {
+        o["metadata"]["annotations"].as_object_mut().unwrap().remove(key);
+    });
+    // Through the status, where the door does not look, or while it was away.
+    assert_eq!(with(Some(false), &edit), None);
+    assert_eq!(with(Some(false), &delete(&old)), None);
+    assert_eq!(with(Some(false), &scale(&old, 2, 9)), None);
+    assert_eq!(with(Some(false), &off), Some(Reason::Undeclared));
+    // From before Weir's time.
+    assert_eq!(with(None, &edit), Some(Reason::LeftAlone));
+    assert_eq!(with(None, &scale(&old, 2, 9)), Some(Reason::LeftAlone));
+    // Git says so, and what it leaves alone it does not mark.
+    let edit = update(&deployment(), |o| o["spec"]["replicas"] = json!(9));
+    assert_eq!(with(Some(true), &edit), Some(Reason::LeftAlone));
+    assert_eq!(with(Some(true), &delete(&deployment())), Some(Reason::LeftAlone));
+    // An owner label is no marker of that sort, whoever has put it there.
+    let unowned = update(&autoscaled(), |o| {
+        let labels = o["metadata"]["labels"].as_object_mut().unwrap();
+        labels.remove("kustomize.toolkit.fluxcd.io/name");
+    });
+    assert_eq!(with(None, &unowned), None);
+    // Who agrees to deletions does so by hand.
+    let nod = |value: &'static str| {
+        update(&deployment(), move |o| {
+            o["metadata"]["annotations"]["weir.dev/allow-prune"] = json!(value);
+        })
+    };
+    allowed(&nod("main@sha1:aa"), Reason::Undeclared);
 }
 
 #[test]

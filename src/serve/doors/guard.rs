@@ -1,28 +1,39 @@
 //! `/guard`: refuses manual changes to what Git declares.
 //!
 //! Everything that decides comes from memory: stores, the inventories in status, and the book of what was applied last.
-//! Only a `/scale`, which shows nothing of its object, costs a request.
+//! Only a `/scale`, which shows nothing of its object, costs a request; that of a custom kind costs two.
 
 mod exempt;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
 use serde_json::Value;
 
+use super::status;
 use crate::admission::desk::{Begun, Door};
 use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::{Kustomization, OWNER_NAME, OWNER_NAMESPACE};
 use crate::api::source::GitRepository;
-use crate::api::weir;
 use crate::controllers::{Shared, drift, freeze, guard_mode, kustomization};
 use crate::core::fields::{FieldSet, Path};
 use crate::core::inventory::id_of;
-use crate::core::object::{Object, ObjectRef};
+use crate::core::object::{Gvk, Object, ObjectRef};
 use crate::guard::{self, Change, Identities, Owner, Parent, Reason, Verdict};
 use crate::source::redact;
+
+/// How long a request waits at start for what decides: lists of a few thousand objects take less, and the API server waits
+/// for 3 s.
+const START: Duration = Duration::from_millis(1500);
+
+/// Groups of built-in kinds with a `/scale`, which shows `spec.replicas`.
+const BUILT_IN: [&str; 2] = ["", "apps"];
+/// Group, version and kind of what defines custom kinds.
+const DEFINITIONS: (&str, &str, &str) = ("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
 
 /// The door.
 pub(super) struct Guard {
@@ -30,6 +41,8 @@ pub(super) struct Guard {
     pub(super) kustomizations: Arc<kustomization::Context>,
     pub(super) repositories: Store<GitRepository>,
     pub(super) identities: Identities,
+    /// Whether everything that decides has been read once.
+    pub(super) known: AtomicBool,
 }
 
 impl Door for Guard {
@@ -55,8 +68,8 @@ impl Guard {
         if self.identities.is_weir(&user) {
             return Ok(Answer::allow());
         }
-        if request.group == weir::GROUP && request.resource == "exemptions" {
-            return Ok(exempt::status_of_exemption(&request));
+        if request.subresource == "status" {
+            return Ok(status::guarded(&request, &self.shared.identity.username));
         }
         let (object, parent) = self.subject(&request).await?;
         let labelled = parent
@@ -64,6 +77,12 @@ impl Guard {
             .map(|parent| &parent.object)
             .or(request.old_object())
             .or(request.object());
+        // Who says at start that nobody owns an object lets everything pass.
+        if operation == guard::Operation::Create
+            || labelled.is_some_and(|labelled| label(labelled, OWNER_NAME).is_some())
+        {
+            self.known().await?;
+        }
         let mut owned = labelled.and_then(|labelled| self.owner(labelled, &object));
         let manager = request
             .options()
@@ -91,22 +110,33 @@ impl Guard {
             },
             parent,
         };
-        let exemption = owned.as_ref().and_then(|(owner, _)| self.exemption(&change, owner));
-        if let Some((owner, _)) = &mut owned {
-            owner.exempt = exemption.as_deref().map(guard::exemption::consequence);
-        }
-        let verdict = match &owned {
-            Some((owner, _)) => guard::decide(&change, Some(owner), &self.identities),
-            None if freeze::now(&self.shared.freeze).is_none() && self.is_strict(&change.object.namespace) => {
-                guard::decide_strict(&change, &self.identities)
+        let strict =
+            owned.is_none() && freeze::now(&self.shared.freeze).is_none() && self.is_strict(&change.object.namespace);
+        let exemption = match &mut owned {
+            Some((owner, _)) => {
+                let exemption = self.exemption(&change, owner);
+                owner.exempt = exemption.as_deref().map(guard::exemption::consequence);
+                exemption
             }
-            None => guard::decide(&change, None, &self.identities),
+            None if strict => self.exemption_from_strictness(&change),
+            None => None,
+        };
+        let verdict = match &owned {
+            None if strict => {
+                let told = exemption.as_deref().map(guard::exemption::consequence_of_making);
+                guard::decide_strict(&change, &self.identities, told.as_deref())
+            }
+            owned => guard::decide(&change, owned.as_ref().map(|(owner, _)| owner), &self.identities),
         };
         let kustomization = owned.map(|(_, kustomization)| kustomization);
-        if let (Verdict::Exempt { fields, warning }, Some(kustomization), Some(exemption)) =
-            (&verdict, &kustomization, &exemption)
-        {
-            let answer = self.exempted(&change, kustomization, exemption, fields.clone(), warning.clone());
+        if let (Verdict::Exempt { fields, warning }, Some(exemption)) = (&verdict, &exemption) {
+            let answer = self.exempted(
+                &change,
+                kustomization.as_deref(),
+                exemption,
+                fields.clone(),
+                warning.clone(),
+            );
             return Ok(answer.await);
         }
         Ok(self.answer(&change, kustomization, verdict))
@@ -165,7 +195,38 @@ impl Guard {
             name: request.name.clone(),
         };
         let live = objects.get(&gvk, &object).await.map_err(|error| error.to_string())?;
-        Ok((object, live.map(Object::into_value).map(Parent::new)))
+        let Some(live) = live.map(Object::into_value) else {
+            return Ok((object, None));
+        };
+        if BUILT_IN.contains(&gvk.group.as_str()) || label(&live, OWNER_NAME).is_none() {
+            return Ok((object, Some(Parent::new(live))));
+        }
+        let definition = ObjectRef {
+            group: DEFINITIONS.0.to_owned(),
+            kind: DEFINITIONS.2.to_owned(),
+            namespace: String::new(),
+            name: format!("{}.{}", request.resource, request.group),
+        };
+        let kind = Gvk::new(&format!("{}/{}", DEFINITIONS.0, DEFINITIONS.1), DEFINITIONS.2);
+        let definition = objects
+            .get(&kind, &definition)
+            .await
+            .map_err(|error| error.to_string())?;
+        // Kinds of aggregated API servers have none.
+        let definition = definition.map_or(Value::Null, Object::into_value);
+        Ok((object, Some(Parent::of_custom(live, &definition))))
+    }
+
+    /// Waits until all inventories and namespaces have been read at start.
+    async fn known(&self) -> Result<(), String> {
+        if self.known.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if tokio::time::timeout(START, self.kustomizations.known()).await.is_err() {
+            return Err("the inventories of Kustomizations are not read yet".to_owned());
+        }
+        self.known.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether a namespace takes nothing but what comes from Git.
@@ -176,8 +237,7 @@ impl Guard {
 
     /// The Kustomization whose inventory lists the object. Labels only say where to look: they get copied.
     fn owner(&self, labelled: &Value, object: &ObjectRef) -> Option<(Owner, Arc<Kustomization>)> {
-        let label = |key: &str| labelled.pointer("/metadata/labels")?.get(key)?.as_str();
-        let (name, namespace) = (label(OWNER_NAME)?, label(OWNER_NAMESPACE)?);
+        let (name, namespace) = (label(labelled, OWNER_NAME)?, label(labelled, OWNER_NAMESPACE)?);
         let kustomization: Arc<Kustomization> =
             self.kustomizations.store.get(&StoreRef::new(name).within(namespace))?;
         // Its inventory is of another cluster.
@@ -205,14 +265,23 @@ impl Guard {
             exempt: None,
             source_kind: source.kind.to_owned(),
             source_name: format!("{}/{}", source.namespace, source.name),
-            url: repository.map(|repository| redact(&repository.spec.url)),
+            url: repository.as_ref().map(|repository| redact(&repository.spec.url)),
             path: Some(kustomization::inputs::path(&kustomization.spec)),
             commit: snapshot
                 .filter(|snapshot| Some(&snapshot.revision) == revision.as_ref())
-                .and_then(|snapshot| snapshot.commit),
+                .and_then(|snapshot| snapshot.commit)
+                .or_else(|| {
+                    // Another replica has fetched it.
+                    let artifact = repository.as_ref()?.status.as_ref()?.artifact.as_ref()?;
+                    (Some(&artifact.revision) == revision.as_ref()).then(|| artifact.commit())?
+                }),
             revision,
             file: self.shared.book.with(object, |memory| memory.place.clone()).flatten(),
             applied: self.applied(object, labelled),
+            left_alone: self
+                .shared
+                .book
+                .with(object, |memory| memory.left_alone || memory.when_missing),
             ignored: self.ignored(&kustomization, object, labelled),
         };
         Some((owner, kustomization))
@@ -244,4 +313,8 @@ impl Guard {
             fields.only(&Path::of_fields(["metadata"]))
         })
     }
+}
+
+fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.pointer("/metadata/labels")?.get(key)?.as_str()
 }

@@ -1,5 +1,6 @@
 //! Break-glass at the door: which Exemption lets a request pass, and that it is noted before it does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,25 +9,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::Guard;
-use crate::admission::review::{AdmissionRequest, Answer};
+use crate::admission::review::Answer;
 use crate::api::kustomize::Kustomization;
-use crate::api::weir::{Edit, Exemption};
+use crate::api::weir::{Edit, Exemption, Lift};
 use crate::controllers::drift;
 use crate::guard::{Change, Operation, Owner, exemption};
 
-/// Answers a request about the status of an Exemption, which is not Weir's.
-pub(super) fn status_of_exemption(request: &AdmissionRequest) -> Answer {
-    if request.subresource != "status" {
-        return Answer::allow();
-    }
-    Answer::deny(format!(
-        "Exemption/{}/{}: the status says what was edited under it and is written by Weir only. To end it, delete it; to \
-         change how long it lasts, change spec.minutes.",
-        request.namespace, request.name
-    ))
-}
-
 impl Guard {
+    /// The Exemption that lets the request make something in a strict namespace.
+    pub(super) fn exemption_from_strictness(&self, change: &Change) -> Option<Arc<Exemption>> {
+        let (now, exemptions) = (Timestamp::now(), &self.shared.exemptions);
+        // Its labels are whatever its maker wants, so they select nothing.
+        exemptions.lifting(Lift::Strict, &change.user, &change.object, &BTreeMap::new(), now)
+    }
+
     /// The Exemption that lets the request pass if it is drift.
     pub(super) fn exemption(&self, change: &Change, owner: &Owner) -> Option<Arc<Exemption>> {
         let now = Timestamp::now();
@@ -37,14 +33,14 @@ impl Guard {
         let parent = change.parent.as_ref().map(|parent| &parent.object);
         let live = parent.or(change.old.as_ref()).or(change.new.as_ref())?;
         let labels = exemption::declared_labels(live, owner.applied.as_ref());
-        exemptions.lifting(&change.user, &change.object, &labels, now)
+        exemptions.lifting(Lift::Drift, &change.user, &change.object, &labels, now)
     }
 
     /// Notes what is about to pass under an Exemption; what cannot be noted is refused.
     pub(super) async fn exempted(
         &self,
         change: &Change,
-        kustomization: &Kustomization,
+        kustomization: Option<&Kustomization>,
         exemption: &Exemption,
         fields: Vec<String>,
         warning: String,
@@ -86,11 +82,9 @@ impl Guard {
             kind: object.kind.clone(),
             namespace: object.namespace.clone(),
             name: object.name.clone(),
-            kustomization: format!(
-                "{}/{}",
-                kustomization.namespace().unwrap_or_default(),
-                kustomization.name_any()
-            ),
+            kustomization: kustomization.map_or(String::new(), |one| {
+                format!("{}/{}", one.namespace().unwrap_or_default(), one.name_any())
+            }),
             fields,
             first: now.clone(),
             last: now,
@@ -98,7 +92,7 @@ impl Guard {
         };
         if let Err(error) = self.shared.exemptions.note(exemption, edit).await {
             return Answer::deny(format!(
-                "{object} comes from Git. Exemption {} would allow this, but it cannot be noted there: {error}",
+                "Exemption {} would allow this for {object}, but it cannot be noted there: {error}",
                 exemption::name(exemption)
             ));
         }
