@@ -13,6 +13,8 @@ pub mod identity;
 pub mod ignored;
 pub mod inventory;
 pub mod object;
+pub(crate) mod re2;
+pub(crate) mod regexes;
 pub mod selector;
 pub mod semver_range;
 pub mod snapshot;

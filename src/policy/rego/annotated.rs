@@ -1,7 +1,7 @@
 //! `rego.metadata.rule()` and `rego.metadata.chain()`: what the METADATA blocks of a text say about the rule that asks.
 //!
-//! As in OPA the answer is known before anything is evaluated, so the calls become constants. Blocks of other files of the
-//! same package are not seen.
+//! As in OPA the answer is known before anything is evaluated, so the calls become constants. Blocks of the package may stand in
+//! other files of it: whoever knows these files gives their entries ([`of_package`]).
 
 use regorus::unstable::{Module, Rule, RuleHead};
 use serde_json::{Map, Value as Json, json};
@@ -18,7 +18,7 @@ struct Block {
 }
 
 /// Replaces the calls; `None` when there are none.
-pub(crate) fn resolve(text: &str, module: &Module) -> Option<String> {
+pub(crate) fn resolve(text: &str, module: &Module, foreign: &[Json]) -> Option<String> {
     if !text.contains("rego.metadata.") {
         return None;
     }
@@ -60,7 +60,9 @@ pub(crate) fn resolve(text: &str, module: &Module) -> Option<String> {
         let answer = if *function == "rule" {
             own.map_or_else(|| json!({}), |block| block.annotations.clone())
         } else {
-            chain(&blocks, own, rule, &package, &rules, &code)
+            let mut chain = chain(&blocks, own, rule, &package, &rules, &code);
+            chain.extend(foreign.iter().cloned());
+            Json::from(chain)
         };
         out.push_str(text.get(at..first.start)?);
         out.push_str(&format!("json.unmarshal({})", Json::from(answer.to_string())));
@@ -77,14 +79,7 @@ fn chain(
     package: &[String],
     rules: &[(usize, Vec<String>)],
     code: &[&Token<'_>],
-) -> Json {
-    let entry = |path: &[String], block: Option<&Block>| {
-        let mut fields = Map::from_iter([("path".to_owned(), json!(path))]);
-        if let Some(block) = block {
-            fields.insert("annotations".to_owned(), block.annotations.clone());
-        }
-        Json::Object(fields)
-    };
+) -> Vec<Json> {
     let mut found = vec![entry(rule, own)];
     for block in blocks.iter().filter(|block| block.scope == "document") {
         let begins = code
@@ -95,11 +90,30 @@ fn chain(
             found.push(entry(rule, Some(block)));
         }
     }
-    for scope in ["package", "subpackages"] {
-        let of_scope = blocks.iter().filter(|block| block.scope == scope);
-        found.extend(of_scope.map(|block| entry(package, Some(block))));
+    found.extend(entries(blocks, package));
+    found
+}
+
+/// What the blocks of a text say about its package.
+pub(crate) fn of_package(text: &str, package: &[String]) -> Vec<Json> {
+    if !text.contains("METADATA") {
+        return Vec::new();
     }
-    Json::from(found)
+    entries(&blocks(&tokens(text)), package).collect()
+}
+
+fn entries<'a>(blocks: &'a [Block], package: &'a [String]) -> impl Iterator<Item = Json> + 'a {
+    let of_scope = |scope| blocks.iter().filter(move |block| block.scope == scope);
+    let found = of_scope("package").chain(of_scope("subpackages"));
+    found.map(|block| entry(package, Some(block)))
+}
+
+fn entry(path: &[String], block: Option<&Block>) -> Json {
+    let mut fields = Map::from_iter([("path".to_owned(), json!(path))]);
+    if let Some(block) = block {
+        fields.insert("annotations".to_owned(), block.annotations.clone());
+    }
+    Json::Object(fields)
 }
 
 fn path(rule: &Rule, package: &[String]) -> Vec<String> {

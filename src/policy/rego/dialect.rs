@@ -4,6 +4,7 @@
 //! - Keywords as names in references, `input.if`, become strings in brackets.
 //! - Rules whose names begin with a keyword, `if.x := 1`, get other names. Who reads them through `data` from another file is
 //!   refused; who reads the whole package as one document sees the other name.
+//! - Negated bodies, `not {…}`, become comparisons, where `future.keywords.not` is imported.
 //!
 //! Guarantees: no edit adds or removes a line.
 
@@ -192,7 +193,9 @@ pub(crate) fn keywords(text: &str) -> Option<Renamed> {
                     .is_some_and(|name| {
                         name.end() == dot.start && (name.kind == Kind::Word || name.is("]") || name.is(")"))
                     });
-                reference.then(|| (dot.start, format!("[\"{}\"]", token.text)))
+                // The parser reads keywords behind dots, and finds functions by nothing else.
+                let bracketed = reference && !is_called(&code, index);
+                bracketed.then(|| (dot.start, format!("[\"{}\"]", token.text)))
             }
             None => None,
         };
@@ -212,9 +215,82 @@ pub(crate) fn keywords(text: &str) -> Option<Renamed> {
     })
 }
 
+/// Whether a word is part of the name of a function: behind it, and what else is joined to it by dots, stands a parenthesis.
+fn is_called(code: &[&Token<'_>], index: usize) -> bool {
+    let mut at = index;
+    loop {
+        let (Some(word), Some(next)) = (code.get(at), code.get(at + 1)) else {
+            return false;
+        };
+        if word.end() != next.start {
+            return false;
+        }
+        match code.get(at + 2) {
+            _ if next.is("(") => return true,
+            Some(name) if next.is(".") && next.end() == name.start && name.kind == Kind::Word => at += 2,
+            _ => return false,
+        }
+    }
+}
+
+/// What makes `not` negate all of its body, as the import `future.keywords.not` wants it.
+const NOT_IMPORT: [&str; 6] = ["import", "future", ".", "keywords", ".", "not"];
+
+/// Whether a text asks for `not` with bodies, in which nothing is evaluated before the negation.
+pub(crate) fn negates_bodies(tokens: &[Token<'_>]) -> bool {
+    let code: Vec<&str> = tokens
+        .iter()
+        .filter(|token| token.kind != Kind::Comment)
+        .map(|token| token.text)
+        .collect();
+    code.windows(NOT_IMPORT.len()).any(|window| window == NOT_IMPORT)
+}
+
+/// Writes `not {…}` as the comparison of a comprehension with an empty list; `None` when there is none.
+pub(crate) fn bodies(text: &str, tokens: &[Token<'_>]) -> Option<String> {
+    if !negates_bodies(tokens) {
+        return None;
+    }
+    let (mut out, mut at) = (String::with_capacity(text.len() + 64), 0);
+    // Open braces, and whether each is of a negated body.
+    let mut open: Vec<bool> = Vec::new();
+    let mut negation: Option<usize> = None;
+    for token in tokens.iter().filter(|token| token.kind != Kind::Comment) {
+        let begun = negation.take();
+        if token.is_word("not") {
+            negation = Some(token.start);
+        } else if let (true, Some(start)) = (token.is("{"), begun) {
+            open.push(true);
+            out.push_str(text.get(at..start)?);
+            // Lines between both stay lines.
+            out.push_str(&"\n".repeat(text.get(start..token.start)?.matches('\n').count()));
+            out.push_str("[true |");
+            at = token.end();
+        } else if token.is("{") {
+            open.push(false);
+        } else if token.is("}") && open.pop() == Some(true) {
+            out.push_str(text.get(at..token.start)?);
+            out.push_str("] == []");
+            at = token.end();
+        }
+    }
+    out.push_str(text.get(at..)?);
+    (at > 0).then_some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn negated_bodies_become_comprehensions() {
+        let check = |text: &str, expect: Option<&str>| assert_eq!(bodies(text, &tokens(text)).as_deref(), expect);
+        check("p if { not {1} == x }", None);
+        check(
+            "import future.keywords.not\np if not\n{ q; not { {1} } } # }\nr if { not s }",
+            Some("import future.keywords.not\np if \n[true | q; [true | {1} ] == [] ] == [] # }\nr if { not s }"),
+        );
+    }
 
     #[test]
     fn template_strings_become_calls() {
@@ -253,6 +329,10 @@ mod tests {
         check("x := \"a.if\" # b.if", None);
         check("a.b. if", None);
         check("p if x in[1]", None);
+        check(
+            "default as.f(_) := 1\np if as.f(1) == a.not.f(input.if)",
+            Some("default __weir_k_as.f(_) := 1\np if __weir_k_as.f(1) == a.not.f(input[\"if\"])"),
+        );
         check(
             "package a.b\ndefault as.x := 1\np if as.x == data.a.b.as.x; data.c.as.x",
             Some(

@@ -14,6 +14,8 @@ pub(crate) const MAX_LINES: u32 = 20_000;
 pub(crate) const MAX_COLUMNS: u32 = 65_536;
 /// Deepest nesting of brackets. The policies of Gatekeeper's library reach 7; the parser itself ends at 32.
 pub(crate) const MAX_DEPTH: usize = 24;
+/// Longest chain of operators and references. Those longer than a quarter of it are refused too, when they are parsed.
+const MAX_OPERATORS: usize = 4 * super::walk::MAX_CHAIN;
 /// Most work for the parser, in literals read. One costs about 20 µs, so the worst text takes about two seconds.
 pub(crate) const MAX_WORK: u64 = 100_000;
 
@@ -26,6 +28,7 @@ pub(crate) fn measure(origin: &str, text: &str, tokens: &[Token<'_>]) -> Option<
     // For each open bracket: whether the place in it is the first one.
     let mut open: Vec<bool> = Vec::new();
     let mut work = 0_u64;
+    let mut chains = Chains::default();
     for token in tokens {
         let problem = |message: String| Some(Problem::at(origin, token.line, token.column, message));
         if token.end_line > MAX_LINES {
@@ -38,6 +41,9 @@ pub(crate) fn measure(origin: &str, text: &str, tokens: &[Token<'_>]) -> Option<
             && token.kind != Kind::Text
         {
             return problem(format!("the line is longer than {MAX_COLUMNS} characters; break it"));
+        }
+        if let Some(message) = chains.take(token) {
+            return problem(message);
         }
         if token.opens() {
             open.push(token.text != "(");
@@ -64,6 +70,49 @@ pub(crate) fn measure(origin: &str, text: &str, tokens: &[Token<'_>]) -> Option<
         }
     }
     None
+}
+
+/// Follows expressions that go on and on. Each operator makes the parsed expression a level deeper, and whatever goes through
+/// it, or frees it, needs stack for each level; the parser itself calls itself for each minus before a value.
+#[derive(Default)]
+struct Chains<'a> {
+    /// Operators of the expression at each level of brackets.
+    counts: Vec<usize>,
+    current: usize,
+    minuses: usize,
+    previous: Option<Token<'a>>,
+}
+
+impl<'a> Chains<'a> {
+    fn take(&mut self, token: &Token<'a>) -> Option<String> {
+        if token.kind == Kind::Comment {
+            return None;
+        }
+        let previous = self.previous.replace(*token);
+        let operator = |token: &Token<'_>| token.kind == Kind::Symbol && !token.opens() && !token.closes();
+        let ends = previous
+            .as_ref()
+            .is_some_and(|previous| !operator(previous) && !previous.opens());
+        let new_line = previous.as_ref().is_none_or(|previous| token.line > previous.end_line);
+        if token.is(",") || token.is(";") || token.is(":=") || token.is(":") || (new_line && ends && !operator(token)) {
+            self.current = 0;
+        } else if operator(token) || (token.is("[") && previous.as_ref().is_some_and(|last| last.end() == token.start))
+        {
+            self.current += 1;
+        }
+        if token.opens() {
+            self.counts.push(self.current);
+            self.current = 0;
+        } else if token.closes() {
+            self.current = self.counts.pop().unwrap_or_default();
+        }
+        self.minuses = if token.is("-") && !ends { self.minuses + 1 } else { 0 };
+        if self.minuses > MAX_DEPTH {
+            return Some(format!("more than {MAX_DEPTH} minus signs stand before a value"));
+        }
+        (self.current > MAX_OPERATORS)
+            .then(|| format!("the expression chains more than {MAX_OPERATORS} operators; use intermediate variables"))
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +144,21 @@ mod tests {
             Some("bytes, more than 1048576"),
         );
         check(&format!("x := {}", "1 ".repeat(40_000)), Some("longer than 65536"));
+    }
+
+    #[test]
+    fn what_would_be_as_deep_as_it_is_long_is_refused() {
+        let said = Some("chains more than 1024 operators");
+        check(&format!("x := 1{}", " + 1".repeat(1_100)), said);
+        check(&format!("x := 1{}", "\n + 1".repeat(1_100)), said);
+        check(&format!("x := 1{}", " +\n 1".repeat(1_100)), said);
+        check(&format!("x := a{}", ".a".repeat(1_100)), said);
+        check(&format!("x := a{}", "[0]".repeat(1_100)), said);
+        check(&format!("x := {}1", "-".repeat(30)), Some("more than 24 minus signs"));
+        check(&format!("x := 1{}", " + 1".repeat(1_000)), None);
+        let lines = "y := a.b.c[0] + 1 - 2 == -3\nz = [1, 2] | a\n".repeat(2_000);
+        check(&format!("p {{\n{lines}}}"), None);
+        check(&format!("p {{ {} }}", "a.b == 1; ".repeat(2_000)), None);
     }
 
     #[test]

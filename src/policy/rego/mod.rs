@@ -9,11 +9,13 @@ mod builtins;
 mod cases_tests;
 mod compiled;
 mod dialect;
+mod guarded;
 mod lint;
 mod measure;
 pub(crate) mod metadata;
 pub(crate) mod parse;
 pub(crate) mod program;
+mod replaced;
 mod rewrite;
 #[cfg(test)]
 mod safety_tests;

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use regorus::Source;
-use regorus::unstable::{Module, Parser, Ref, Rule, RuleHead};
+use regorus::unstable::{Module, Parser, Ref};
+use serde_json::Value as Json;
 
 use super::super::source::Problem;
 use super::measure::{self, MAX_COLUMNS};
 use super::tokens::{Kind, Token, tokens};
-use super::{annotated, dialect, lint, rewrite, walk};
+use super::{annotated, dialect, lint, replaced, rewrite, walk};
 
 /// Most rounds of rewriting negations; each goes one level of nesting deeper, and nesting is bounded before.
 const MAX_ROUNDS: usize = measure::MAX_DEPTH;
@@ -37,10 +38,35 @@ pub(crate) struct Parsed {
     pub(crate) package: Vec<String>,
     /// Keywords with which names of its rules begin: these rules have other names in the engine.
     pub(crate) renamed: BTreeSet<String>,
+    /// The text before it was resolved what `rego.metadata.chain` answers, if it asks.
+    asks: Option<String>,
+    /// What it says about its package, for others of the package that ask.
+    says: Vec<Json>,
+    negates_bodies: bool,
     origin: String,
 }
 
 impl Parsed {
+    /// The module with what other modules say about its package; `None` where that is nothing to it.
+    pub(crate) fn beside(&self, others: &[&Self]) -> Option<Self> {
+        let text = self.asks.as_ref()?;
+        let others = others
+            .iter()
+            .filter(|other| other.package == self.package && other.origin != self.origin);
+        let foreign: Vec<Json> = others.flat_map(|other| other.says.clone()).collect();
+        if foreign.is_empty() {
+            return None;
+        }
+        let module = module(&self.origin, text, self.version).ok()?;
+        let read = Read {
+            origin: &self.origin,
+            version: self.version,
+            renamed: self.renamed.clone(),
+            negates_bodies: self.negates_bodies,
+        };
+        read.rewritten(text.clone(), module, &foreign).ok()
+    }
+
     /// What the text is called.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
@@ -97,43 +123,74 @@ pub(crate) fn parse(origin: &str, text: &str, version: Version) -> Result<Parsed
     if let Some(problem) = measure::measure(origin, text, &scanned) {
         return Err(problem);
     }
-    let (mut text, mut module, renamed) = readable(origin, text, version)?;
-    if let Some(edited) = annotated::resolve(&text, &module) {
-        module = self::module(origin, &edited, version)?;
-        text = edited;
-    }
-    let (mut current, mut counter) = (module.clone(), 0);
-    for _ in 0..MAX_ROUNDS {
-        let edited = rewrite::negations(&text, &current, &mut counter)
-            .map_err(|walk::TooDeep(line, column)| lint::too_deep(origin, line, column))?;
-        let Some(edited) = edited else { break };
-        current = self::module(origin, &edited, version)?;
-        text = edited;
-    }
-    if let Some(edited) = rewrite::captures(&text, &current)
-        .map_err(|walk::TooDeep(line, column)| lint::too_deep(origin, line, column))?
-    {
-        current = self::module(origin, &edited, version)?;
-        text = edited;
-    }
-    let package = walk::path(&module.package.refr)
-        .map(|(names, _)| names)
-        .unwrap_or_default();
-    Ok(Parsed {
-        text,
+    let (text, module, renamed) = readable(origin, text, version)?;
+    let read = Read {
+        origin,
         version,
-        module,
-        current,
-        package,
         renamed,
-        origin: origin.to_owned(),
-    })
+        // Where whole bodies are negated, nothing is evaluated before a negation.
+        negates_bodies: dialect::negates_bodies(&scanned),
+    };
+    read.rewritten(text, module, &[])
+}
+
+/// What is known of a text that was read.
+struct Read<'a> {
+    origin: &'a str,
+    version: Version,
+    renamed: BTreeSet<String>,
+    negates_bodies: bool,
+}
+
+impl Read<'_> {
+    /// Rewrites a text that was read, where the engine would decide otherwise than OPA.
+    fn rewritten(self, mut text: String, mut module: Ref<Module>, foreign: &[Json]) -> Result<Parsed, Problem> {
+        let (origin, version) = (self.origin, self.version);
+        let too_deep = |walk::TooDeep(line, column)| lint::too_deep(origin, line, column);
+        let package = walk::path(&module.package.refr)
+            .map(|(names, _)| names)
+            .unwrap_or_default();
+        let asks = text.contains("rego.metadata.chain").then(|| text.clone());
+        let says = annotated::of_package(&text, &package);
+        if let Some(edited) = annotated::resolve(&text, &module, foreign) {
+            module = self::module(origin, &edited, version)?;
+            text = edited;
+        }
+        let (mut current, mut counter) = (module.clone(), 0);
+        for _ in 0..if self.negates_bodies { 0 } else { MAX_ROUNDS } {
+            let Some(edited) = rewrite::negations(&text, &current, &mut counter).map_err(too_deep)? else {
+                break;
+            };
+            current = self::module(origin, &edited, version)?;
+            text = edited;
+        }
+        for rewrite in [rewrite::captures, replaced::replacements] {
+            if let Some(edited) = rewrite(&text, &current).map_err(too_deep)? {
+                current = self::module(origin, &edited, version)?;
+                text = edited;
+            }
+        }
+        Ok(Parsed {
+            text,
+            version,
+            module,
+            current,
+            package,
+            renamed: self.renamed,
+            asks,
+            says,
+            negates_bodies: self.negates_bodies,
+            origin: origin.to_owned(),
+        })
+    }
 }
 
 /// A text that the engine's parser can read, and what it reads.
 fn readable(origin: &str, text: &str, version: Version) -> Result<(String, Ref<Module>, BTreeSet<String>), Problem> {
     let expanded = dialect::templates(text);
     let text = expanded.as_deref().unwrap_or(text);
+    let negated = dialect::bodies(text, &tokens(text));
+    let text = negated.as_deref().unwrap_or(text);
     let scanned = tokens(text);
     if let Some(problem) = measure::measure(origin, text, &scanned).filter(|_| expanded.is_some()) {
         return Err(problem);
@@ -147,25 +204,10 @@ fn readable(origin: &str, text: &str, version: Version) -> Result<(String, Ref<M
     let Some(renamed) = dialect::keywords(&prepared) else {
         return Err(error);
     };
-    let module = match module(origin, &renamed.text, version) {
-        // The engine does not find functions behind such names.
-        Ok(module) if !module.policy.iter().any(|rule| is_function_behind_keyword(rule)) => module,
-        _ => return Err(error),
+    let Ok(module) = module(origin, &renamed.text, version) else {
+        return Err(error);
     };
     Ok((renamed.text, module, renamed.rules))
-}
-
-fn is_function_behind_keyword(rule: &Rule) -> bool {
-    let refr = match rule {
-        Rule::Spec {
-            head: RuleHead::Func { refr, .. },
-            ..
-        } => refr,
-        Rule::Default { refr, args, .. } if !args.is_empty() => refr,
-        _ => return false,
-    };
-    let names = walk::path(refr).map(|(names, _)| names).unwrap_or_default();
-    names.iter().any(|name| dialect::KEYWORDS.contains(&name.as_str()))
 }
 
 /// Parses a text of unknown version: as v1, and as v0 when it is that and only that.
@@ -193,7 +235,8 @@ fn looks_like_v1(tokens: &[Token<'_>]) -> bool {
         || (code.contains(&"if") && !imports(&["import", "future", ".", "keywords"]))
 }
 
-fn module(origin: &str, text: &str, version: Version) -> Result<Ref<Module>, Problem> {
+/// What the engine's parser reads in a text.
+pub(super) fn module(origin: &str, text: &str, version: Version) -> Result<Ref<Module>, Problem> {
     let parsed = super::fenced(|| {
         let source = Source::from_contents(origin.to_owned(), text.to_owned())?;
         let mut parser = Parser::new(&source)?;

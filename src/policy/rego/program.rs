@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use regorus::unstable::{Rule, RuleHead};
 use regorus::utils::limits::{ExecutionTimerConfig, monotonic_now};
 use regorus::{Engine, PolicyLengthConfig, Value};
 
@@ -20,7 +21,7 @@ use super::builtins::{self, meter};
 use super::compiled::{Compiled, Run, Stop};
 use super::measure::{MAX_COLUMNS, MAX_LINES};
 use super::parse::{Parsed, Version};
-use super::{EngineError, fenced, lint};
+use super::{EngineError, fenced, guarded, lint, parse, walk};
 
 /// How much work the engine does between two looks at the clock: a look costs about as much as one unit of work.
 const CHECK_EVERY: NonZeroU32 = NonZeroU32::new(64).unwrap();
@@ -29,7 +30,9 @@ const CHECK_EVERY: NonZeroU32 = NonZeroU32::new(64).unwrap();
 pub(crate) struct Program {
     /// Prepared at load, to see that it can be, and kept where it is needed: it takes more memory than all else.
     base: OnceLock<Engine>,
-    texts: Vec<Text>,
+    /// What the engine is made of, or why it cannot be.
+    texts: Result<Vec<Text>, EngineError>,
+    skeleton: Value,
     /// The rules that need no engine.
     compiled: Compiled,
     /// The engine prepared with the last inventory, for programs that look at it.
@@ -97,17 +100,35 @@ impl Deadline {
 impl Program {
     /// Checks and prepares modules.
     pub(crate) fn compile(modules: &[&Parsed]) -> Result<Self, Vec<Problem>> {
+        let beside: Vec<Option<Parsed>> = modules.iter().map(|parsed| parsed.beside(modules)).collect();
+        let modules: Vec<&Parsed> = modules
+            .iter()
+            .zip(&beside)
+            .map(|(parsed, beside)| beside.as_ref().unwrap_or(parsed))
+            .collect();
+        let modules = modules.as_slice();
         let problems = lint::lint(modules);
         if !problems.is_empty() {
             return Err(problems);
         }
         let origin = modules.first().map_or("", |parsed| parsed.origin());
-        let texts: Vec<Text> = modules.iter().map(|parsed| Text::of(parsed)).collect();
-        let prepared = fenced(|| prepare(&texts)).map_err(|error| vec![error.into_problem(origin)])?;
+        let skeleton = skeleton(modules);
+        // As they were written, so that what the engine says of them has the right columns.
+        let written: Vec<Text> = modules.iter().map(|parsed| Text::of(parsed)).collect();
+        fenced(|| prepare(&written, &skeleton)).map_err(|error| vec![error.into_problem(origin)])?;
+        let texts = modules
+            .iter()
+            .map(|parsed| Text::guarded(parsed))
+            .collect::<Result<Vec<Text>, _>>();
         let compiled = Compiled::of(modules);
         let base = OnceLock::new();
         if !compiled.is_whole() {
-            base.get_or_init(|| prepared);
+            let engine = texts
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|texts| fenced(|| prepare(texts, &skeleton)));
+            let engine = engine.map_err(|error| vec![error.into_problem(origin)])?;
+            base.get_or_init(|| engine);
         }
         // Any mention will do: a needless preparation costs little, a missing inventory a wrong answer.
         let looks = modules
@@ -116,6 +137,7 @@ impl Program {
         Ok(Self {
             base,
             texts,
+            skeleton,
             compiled,
             with_inventory: looks.then(|| Mutex::new(None)),
             coverage: OnceLock::new(),
@@ -158,7 +180,8 @@ impl Program {
         if let Some(base) = self.base.get() {
             return Ok(base);
         }
-        let prepared = fenced(|| prepare(&self.texts))?;
+        let texts = self.texts.as_ref().map_err(Clone::clone)?;
+        let prepared = fenced(|| prepare(texts, &self.skeleton))?;
         Ok(self.base.get_or_init(|| prepared))
     }
 
@@ -270,7 +293,8 @@ impl Session<'_> {
             Ok(value)
         });
         match answer {
-            Ok(Ok(value)) => Some(Ok(value)),
+            // What a builtin gave up when the time was over is undefined, and so could be what asked for it.
+            Ok(Ok(value)) => Some(deadline.remaining().map(|_| value)),
             Ok(Err(Stop::Late)) => Some(Err(EngineError::timed_out(deadline.total))),
             Ok(Err(Stop::Failed)) | Err(_) => None,
         }
@@ -283,6 +307,18 @@ impl Session<'_> {
             return data.clone();
         }
         self.inventory.data()
+    }
+
+    /// All documents, of rules and others.
+    #[cfg(test)]
+    pub(super) fn everything(&mut self) -> Result<Value, EngineError> {
+        let Some(engine) = &mut self.engine else {
+            return Err(EngineError::new("there is no engine"));
+        };
+        fenced(|| {
+            let found = engine.eval_query("data".to_owned(), false)?;
+            Ok(found.result[0].expressions[0].value.clone())
+        })
     }
 
     /// What `print` said.
@@ -300,9 +336,59 @@ impl Text {
             version: parsed.version,
         }
     }
+
+    /// With guards.
+    fn guarded(parsed: &Parsed) -> Result<Self, EngineError> {
+        let Some(text) = guarded::guarded(&parsed.text, &parsed.current) else {
+            return Ok(Self::of(parsed));
+        };
+        parse::module(parsed.origin(), &text, parsed.version).map_err(|problem| {
+            EngineError::new(format!("the bounds cannot be written into it: {}", problem.message))
+        })?;
+        Ok(Self {
+            text,
+            ..Self::of(parsed)
+        })
+    }
 }
 
-fn prepare(texts: &[Text]) -> anyhow::Result<Engine> {
+/// What is there even where no rule holds: a package is an object, and so is what the name of a rule goes through. The
+/// engine would leave it out.
+fn skeleton(modules: &[&Parsed]) -> Value {
+    let mut skeleton = Value::new_object();
+    for parsed in modules {
+        plant(&mut skeleton, &parsed.package);
+        for rule in &parsed.current.policy {
+            let (refr, inner) = match rule.as_ref() {
+                Rule::Default { refr, .. } => (refr, false),
+                Rule::Spec { head, .. } => match head {
+                    RuleHead::Compr { refr, .. } | RuleHead::Func { refr, .. } => (refr, false),
+                    RuleHead::Set { refr, .. } => (refr, true),
+                },
+            };
+            // Sets and what lies behind variables the engine makes itself.
+            let Some((mut names, true)) = walk::path(refr) else {
+                continue;
+            };
+            names.pop();
+            if !inner && !names.is_empty() {
+                names.splice(0..0, parsed.package.iter().cloned());
+                plant(&mut skeleton, &names);
+            }
+        }
+    }
+    skeleton
+}
+
+fn plant(into: &mut Value, path: &[String]) {
+    let mut at = into;
+    for name in path {
+        let Ok(fields) = at.as_object_mut() else { return };
+        at = fields.get_or_insert_with(Value::from(name.as_str()), Value::new_object);
+    }
+}
+
+fn prepare(texts: &[Text], skeleton: &Value) -> anyhow::Result<Engine> {
     let mut engine = Engine::new();
     let limits = PolicyLengthConfig::default();
     engine.set_policy_length_config(PolicyLengthConfig {
@@ -322,6 +408,7 @@ fn prepare(texts: &[Text]) -> anyhow::Result<Engine> {
         engine.set_rego_v0(text.version == Version::V0);
         engine.add_policy(text.origin.clone(), text.text.clone())?;
     }
+    engine.add_data(skeleton.clone())?;
     warm(&mut engine)?;
     Ok(engine)
 }

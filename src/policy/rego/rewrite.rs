@@ -367,7 +367,12 @@ impl<'a> Negations<'a> {
         if constant {
             return;
         }
-        let range = self.balanced(offset(expr.span().start), offset(expr.span().end));
+        let span = expr.span();
+        let (start, end) = match expr {
+            Expr::Object { .. } => super::tokens::range(&self.code, expr).unwrap_or_default(),
+            _ => (offset(span.start), offset(span.end)),
+        };
+        let range = self.balanced(start, end);
         if !range.is_empty() {
             found.push((range.start, range.end));
         }
@@ -547,6 +552,10 @@ mod tests {
             "__weir_1 := input.a; __weir_2 := {1}; not __weir_1 in __weir_2",
         );
         negated("not g(input.a) == 1", "__weir_1 := g(input.a); not __weir_1 == 1");
+        negated(
+            "not f({\"a\": input.a, \"b\": 1})",
+            "__weir_1 := {\"a\": input.a, \"b\": 1}; not f(__weir_1)",
+        );
         negated("not x[input.a]", "__weir_1 := input.a; not x[__weir_1]");
         negated(
             "not (input.a + 1) * 2 > 3",

@@ -3,6 +3,8 @@
 //! Guarantees: it never fails, and every token is a slice of the text. What is malformed (an open string, say) becomes a
 //! token that reaches to the end of its line or of the text; the parser says what is wrong with it.
 
+use regorus::unstable::Expr;
+
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -97,6 +99,34 @@ pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
         at += token.len().max(1);
     }
     found
+}
+
+/// Where an expression stands, by its span in the text that the tokens are of. The engine's spans leave out the quotes of texts,
+/// those of objects begin at their last field, and those of the empty set end behind it.
+pub(crate) fn range(tokens: &[Token<'_>], expr: &Expr) -> Option<(usize, usize)> {
+    let span = expr.span();
+    let (start, end) = (usize::try_from(span.start).ok()?, usize::try_from(span.end).ok()?);
+    let at = |offset: usize| tokens.partition_point(|token| token.start <= offset).checked_sub(1);
+    let mut first = at(start)?;
+    // Of an empty text the span is empty, and of others it ends before the quote.
+    let mut last = at(end.saturating_sub(1).max(tokens.get(first)?.start))?;
+    if matches!(expr, Expr::Set { items, .. } if items.is_empty()) {
+        // `set`, `(` and `)`.
+        last = first + 2;
+    }
+    if matches!(expr, Expr::Object { .. }) {
+        let mut depth = 0_usize;
+        first = (0..=last).rev().find(|index| {
+            let Some(token) = tokens.get(*index) else { return false };
+            if token.closes() {
+                depth += 1;
+            } else if token.opens() {
+                depth = depth.saturating_sub(1);
+            }
+            depth == 0
+        })?;
+    }
+    Some((tokens.get(first)?.start, tokens.get(last)?.end()))
 }
 
 fn token_at(rest: &str, first: char) -> (Kind, usize) {

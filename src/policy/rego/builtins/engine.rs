@@ -23,13 +23,17 @@ type Estimate = fn(&[Value]) -> usize;
 
 /// More than anybody may make.
 const REFUSED: usize = usize::MAX;
+/// What a value takes at the least when it is written down, with what stands around it.
+const WRITTEN: usize = 4;
+/// How many comparisons cost as much as a byte that is made.
+const COMPARED: usize = 16;
 /// What cannot be made at all: the builtin is undefined.
 const UNDEFINED: usize = usize::MAX - 1;
 /// Most digits of an exponent: OPA's own bound, beyond which a unit is undefined.
 const MAX_EXPONENT: usize = 6;
 
 /// The names and what they may make.
-const BOUNDED: [(&str, Estimate); 40] = [
+const BOUNDED: [(&str, Estimate); 45] = [
     ("array.concat", |args| length(args, 0) + length(args, 1)),
     ("array.reverse", |args| length(args, 0)),
     ("array.slice", |args| length(args, 0)),
@@ -49,17 +53,29 @@ const BOUNDED: [(&str, Estimate); 40] = [
     ("format_int", |args| length(args, 0)),
     ("hex.decode", |args| length(args, 0)),
     ("hex.encode", |args| 2 * length(args, 0)),
-    ("json.marshal", |_| 0),
-    ("json.marshal_with_options", |_| 0),
+    ("indexof_n", |args| {
+        length(args, 0) + length(args, 0).saturating_mul(length(args, 1)) / COMPARED
+    }),
+    ("json.marshal", written),
+    ("json.marshal_with_options", written),
     ("json.patch", |args| length(args, 0) + length(args, 1) * ELEMENT),
     ("json.unmarshal", parsed),
     ("lower", |args| 2 * length(args, 0)),
+    ("object.subset", pairs),
     ("object.union", |args| length(args, 0) + length(args, 1)),
+    ("object.union_n", |args| {
+        let all = args.first().and_then(super::elements).into_iter().flatten();
+        let (sum, count) = all.fold((0_usize, 0_usize), |(sum, count), one| (sum + size(one), count + 1));
+        // Each is added to a copy of those before.
+        sum.saturating_mul(count) / COMPARED
+    }),
     ("replace", |args| {
         let (old, new) = (length(args, 1).max(1), length(args, 2));
         length(args, 0) + (length(args, 0) / old + 1).saturating_mul(new)
     }),
     ("split", |args| (length(args, 0) + 1) * ELEMENT),
+    ("strings.any_prefix_match", pairs),
+    ("strings.any_suffix_match", pairs),
     ("strings.replace_n", |args| {
         let patterns = args.first().and_then(|patterns| patterns.as_object().ok());
         let longest = patterns.and_then(|patterns| patterns.iter().map(|(_, new)| size(new)).max());
@@ -81,9 +97,39 @@ const BOUNDED: [(&str, Estimate); 40] = [
     ("urlquery.decode_object", |args| 4 * length(args, 0)),
     ("urlquery.encode", |args| 3 * length(args, 0)),
     ("urlquery.encode_object", |_| 0),
-    ("yaml.marshal", |_| 0),
+    ("yaml.marshal", written),
     ("yaml.unmarshal", parsed),
 ];
+
+/// For what writes a value down with all its parts, shared ones too.
+fn written(args: &[Value]) -> usize {
+    fn bytes(value: &Value, sum: &mut usize) {
+        // Beyond what may be made it does not matter how much it is.
+        if *sum > meter::MAX_MADE {
+            return;
+        }
+        *sum += WRITTEN;
+        match value {
+            Value::String(text) => *sum += text.len(),
+            Value::Array(items) => items.iter().for_each(|item| bytes(item, sum)),
+            Value::Set(items) => items.iter().for_each(|item| bytes(item, sum)),
+            Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+                bytes(key, sum);
+                bytes(value, sum);
+            }),
+            _ => {}
+        }
+    }
+    let mut sum = 0;
+    args.first().into_iter().for_each(|value| bytes(value, &mut sum));
+    sum
+}
+
+/// For what compares everything in one list with everything in another.
+fn pairs(args: &[Value]) -> usize {
+    let count = |index| args.get(index).and_then(super::elements).map_or(1, Iterator::count);
+    count(0).saturating_mul(count(1)) / COMPARED
+}
 
 /// A builtin of the engine.
 pub(crate) struct Bounded {

@@ -6,17 +6,31 @@
 
 use std::cell::RefCell;
 
+use regorus::Value;
+
 use super::super::program::Deadline;
 
 /// Most bytes that one evaluation may make, freed ones counted too. The largest object that an API server accepts has 3 MiB; this
 /// is a policy that makes something of that size from each of its eighty parts.
 pub(crate) const MAX_MADE: usize = 256 << 20;
+/// Deepest value that a policy makes. Readers of JSON and YAML end at 128; whatever compares, prints or frees a value goes
+/// into it and needs stack for each level.
+const MAX_LEVELS: usize = 512;
+/// Collections that may become parts of others before each is looked into. Nobody gets far with so few, and most policies
+/// make no more.
+const UNSEEN: usize = 16;
+/// What a part of a value costs that is only shared: the time to go over it once.
+const SHARED: usize = 8;
+/// How many parts are gone over between two looks at the clock.
+const CHECK_EVERY: usize = 4_096;
 /// What an element of a collection costs, apart from what it holds.
 pub(super) const ELEMENT: usize = 32;
 
 #[derive(Default)]
 struct Meter {
     made: usize,
+    /// Collections that became parts of others.
+    held: usize,
     end_nanos: Option<i64>,
     breach: Option<String>,
 }
@@ -29,6 +43,7 @@ thread_local! {
 pub(crate) fn begin(deadline: Deadline) {
     METER.set(Meter {
         made: 0,
+        held: 0,
         end_nanos: Some(deadline.end_nanos()),
         breach: None,
     });
@@ -60,6 +75,57 @@ pub(super) fn charge(builtin: &str, bytes: usize) -> Option<()> {
         }
         Some(())
     })
+}
+
+/// Counts a value that becomes a part of another. Parts are shared, so a few steps could make a value that has more parts than
+/// can ever be gone over, or one so deep that freeing it overflows the stack.
+pub(in super::super) fn held(value: &Value) -> Option<()> {
+    if !nests(value) {
+        return Some(());
+    }
+    let seen = METER.with_borrow_mut(|meter| {
+        meter.held = meter.held.saturating_add(1);
+        meter.held <= UNSEEN
+    });
+    if seen { Some(()) } else { measured(value) }
+}
+
+/// Goes over a value, within what may be made and the time that there is.
+pub(in super::super) fn measured(value: &Value) -> Option<()> {
+    let mut parts = 0;
+    go_over(value, 0, &mut parts)?;
+    charge("a value", parts.saturating_mul(SHARED))
+}
+
+fn go_over(value: &Value, level: usize, parts: &mut usize) -> Option<()> {
+    *parts += 1;
+    if level > MAX_LEVELS {
+        return refuse(|| format!("a value would be nested more than {MAX_LEVELS} deep"));
+    }
+    if parts.is_multiple_of(CHECK_EVERY) {
+        charge("a value", CHECK_EVERY * SHARED)?;
+        *parts = 0;
+        in_time()?;
+    }
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| go_over(item, level + 1, parts)),
+        Value::Set(items) => items.iter().try_for_each(|item| go_over(item, level + 1, parts)),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, value)| {
+            go_over(key, level + 1, parts)?;
+            go_over(value, level + 1, parts)
+        }),
+        _ => Some(()),
+    }
+}
+
+/// Whether there is something in a value.
+fn nests(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => !items.is_empty(),
+        Value::Set(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => false,
+    }
 }
 
 /// Fails the evaluation.

@@ -11,7 +11,7 @@ mod keys;
 pub(super) mod meter;
 mod net;
 mod numbers;
-mod re2;
+pub(super) mod operators;
 mod regex;
 mod schema;
 mod strings;
@@ -30,7 +30,7 @@ pub(super) use engine::Bounded;
 pub(super) type Builtin = fn(&[Value]) -> Option<Value>;
 
 /// Name, number of arguments and function of each.
-const BUILTINS: [(&str, u8, Builtin); 57] = [
+const BUILTINS: [(&str, u8, Builtin); 70] = [
     ("all", 1, |args| {
         let mut elements = elements(args.first()?)?;
         Some(Value::from(elements.all(|element| *element == Value::from(true))))
@@ -72,7 +72,17 @@ const BUILTINS: [(&str, u8, Builtin); 57] = [
     ("crypto.x509.parse_rsa_private_key", 1, keys::rsa),
     ("glob.match", 3, glob::is_match),
     ("glob.quote_meta", 1, glob::quote_meta),
+    ("graph.reachable_paths", 2, collections::reachable_paths),
+    ("internal.divide", 2, operators::divide),
+    ("internal.held", 1, operators::held),
+    ("internal.intersection", 2, operators::intersection),
+    ("internal.kept", 1, operators::kept),
+    ("internal.minus", 2, operators::minus),
+    ("internal.plus", 2, operators::plus),
+    ("internal.remainder", 2, operators::remainder),
     ("internal.template_string", 1, strings::template),
+    ("internal.times", 2, operators::times),
+    ("internal.union", 2, operators::union),
     ("json.is_valid", 1, strings::is_json),
     ("json.match_schema", 2, schema::matches),
     ("json.verify_schema", 1, schema::verify),
@@ -85,6 +95,7 @@ const BUILTINS: [(&str, u8, Builtin); 57] = [
     ("net.cidr_overlap", 2, net::contains),
     ("numbers.range", 2, numbers::range),
     ("numbers.range_step", 3, numbers::range_step),
+    ("product", 1, operators::product),
     ("re_match", 2, regex::is_match),
     ("regex.find_all_string_submatch_n", 3, regex::find_all_submatches),
     ("regex.find_n", 3, regex::find_n),
@@ -109,8 +120,10 @@ const BUILTINS: [(&str, u8, Builtin); 57] = [
     ("trace", 1, |args| {
         only(args, |value| value.as_string().is_ok()).map(|_| Value::from(true))
     }),
+    ("union", 1, collections::union),
     ("uri.is_valid", 1, uri::is_valid),
     ("uri.parse", 1, uri::parts),
+    ("walk", 1, collections::walk),
     ("yaml.is_valid", 1, strings::is_yaml),
 ];
 

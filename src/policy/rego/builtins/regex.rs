@@ -1,31 +1,11 @@
-//! `regex.*` and `re_match`, with RE2's dialect and one table of compiled expressions for all threads.
+//! `regex.*` and `re_match`, with RE2's dialect.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
 use regorus::Value;
 
-use super::re2::{self, Refusal};
 use super::{array, integer, meter, text};
-
-/// Most compiled expressions that are kept; one takes some tens of kilobytes. Meeting it empties the table: a policy that
-/// makes new expressions for every object has no use for old ones.
-const MAX_KEPT: usize = 1024;
-/// Largest compiled expression; the translation refuses larger ones first, but for large classes of Unicode.
-const MAX_BYTES: usize = 16 << 20;
-/// Most steps of a match in the worst case: instructions times bytes of text. About two seconds of the slowest engine; the
-/// usual one needs a hundredth of it.
-const MAX_STEPS: u64 = 1 << 30;
-
-/// A compiled expression.
-struct Compiled {
-    regex: Regex,
-    size: u64,
-}
-
-/// The compiled expressions; `None` for what does not compile.
-static TABLE: LazyLock<RwLock<HashMap<String, Option<Arc<Compiled>>>>> = LazyLock::new(RwLock::default);
+use crate::core::regexes::{self, Compiled, Refused};
 
 pub(super) fn is_valid(args: &[Value]) -> Option<Value> {
     let Some(pattern) = text(args, 0) else {
@@ -147,55 +127,9 @@ fn most(args: &[Value], index: usize) -> Option<usize> {
 
 /// The compiled form of an expression, for a text of so many bytes.
 fn compiled(pattern: &str, length: usize) -> Option<Arc<Compiled>> {
-    let known = {
-        let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
-        table.get(pattern).cloned()
-    };
-    let found = match known {
-        Some(known) => known,
-        None => {
-            let made = compile(pattern)?;
-            let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
-            if table.len() >= MAX_KEPT {
-                table.clear();
-            }
-            table.insert(pattern.to_owned(), made.clone());
-            made
-        }
-    }?;
-    let steps = found.size.saturating_mul(u64::try_from(length).unwrap_or(u64::MAX));
-    if steps > MAX_STEPS {
-        return meter::refuse(|| {
-            format!(
-                "the regular expression {} is too large for a text of {length} bytes",
-                shown(pattern)
-            )
-        });
+    match regexes::compiled(pattern, length) {
+        Ok(compiled) => Some(compiled),
+        Err(Refused::Invalid) => None,
+        Err(Refused::TooLarge(why)) => meter::refuse(|| why),
     }
-    Some(found)
-}
-
-/// Compiles; the inner `None` is an expression that Go refuses too, the outer one a breach.
-fn compile(pattern: &str) -> Option<Option<Arc<Compiled>>> {
-    let too_large = || format!("the regular expression {} is too large", shown(pattern));
-    let translated = match re2::translate(pattern) {
-        Ok(translated) => translated,
-        Err(Refusal::Invalid) => return Some(None),
-        Err(Refusal::TooLarge) => return meter::refuse(too_large),
-    };
-    match RegexBuilder::new(&translated.pattern).size_limit(MAX_BYTES).build() {
-        Ok(regex) => Some(Some(Arc::new(Compiled {
-            regex,
-            size: translated.size,
-        }))),
-        Err(regex::Error::CompiledTooBig(_)) => meter::refuse(too_large),
-        Err(_) => Some(None),
-    }
-}
-
-/// The beginning of an expression, enough to recognise it.
-fn shown(pattern: &str) -> String {
-    let short: String = pattern.chars().take(60).collect();
-    let more = if short.len() < pattern.len() { "…" } else { "" };
-    format!("{short:?}{more}")
 }

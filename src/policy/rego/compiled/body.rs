@@ -187,9 +187,15 @@ impl<'a> Body<'a> {
                     ..
                 } => self.bind(lhs, rhs)?,
                 Ast::AssignExpr { lhs, rhs, .. } => self.unify(lhs, rhs)?,
-                _ => match self.expr(expr)? {
-                    Expr::Const(Value::Bool(true)) => {}
-                    test => self.out.push(Stmt::Test(test)),
+                _ => match self.captured(expr)? {
+                    Some((value, result)) => {
+                        let result = self.pattern(result)?;
+                        self.out.push(Stmt::Bind(result, value));
+                    }
+                    None => match self.expr(expr)? {
+                        Expr::Const(Value::Bool(true)) => {}
+                        test => self.out.push(Stmt::Test(test)),
+                    },
                 },
             },
         }

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use regorus::Value;
-use regorus::unstable::{ArithOp, BinOp, BoolOp, numbers, sets};
+use regorus::unstable::BoolOp;
 use regorus::value::Set;
 
+use super::super::builtins::{meter, operators};
 use super::collection::{at, put};
-use super::function::place;
-use super::run::{Answer, Frame, Run, Stop};
+use super::run::{Answer, Frame, Run, Stop, held};
 use super::{Expr, Stmt, Term};
 
 static UNDEFINED: Value = Value::Undefined;
@@ -27,16 +27,25 @@ impl Run<'_> {
                 Some(Cow::Borrowed(base)) => self.walk(base, path, frame)?.map(Cow::Borrowed),
                 Some(Cow::Owned(base)) => self.walk(&base, path, frame)?.cloned().map(Cow::Owned),
             },
-            Expr::Array(items) => self
-                .all(items, frame)?
-                .map(|items| Cow::Owned(Value::from(items.into_vec()))),
-            Expr::Set(items) => self.all(items, frame)?.map(|items| {
-                let mut set = Set::new();
-                for item in items {
-                    set.insert(item);
+            Expr::Array(items) => match self.all(items, frame)? {
+                Some(items) => {
+                    for item in &items {
+                        meter::held(item).ok_or(Stop::Failed)?;
+                    }
+                    Some(Cow::Owned(Value::from(items.into_vec())))
                 }
-                Cow::Owned(set.into_value())
-            }),
+                None => None,
+            },
+            Expr::Set(items) => match self.all(items, frame)? {
+                Some(items) => {
+                    let mut set = Set::new();
+                    for item in items {
+                        set.insert(held(item)?);
+                    }
+                    Some(Cow::Owned(set.into_value()))
+                }
+                None => None,
+            },
             Expr::Object(fields) => {
                 let mut object = Value::new_object();
                 let into = object.as_object_mut().map_err(|_| Stop::Failed)?;
@@ -44,7 +53,7 @@ impl Run<'_> {
                     let (Some(key), Some(value)) = (self.eval(key, frame)?, self.eval(value, frame)?) else {
                         return Ok(None);
                     };
-                    put(into, key.into_owned(), value.into_owned())?;
+                    put(into, held(key.into_owned())?, held(value.into_owned())?)?;
                 }
                 Some(Cow::Owned(object))
             }
@@ -80,18 +89,11 @@ impl Run<'_> {
                 })))
             }
             Expr::Arithmetic(op, sides) => match self.both(sides, frame)? {
-                Some((left, right)) => Self::arithmetic(op, left, right)?.map(Cow::Owned),
+                Some((left, right)) => operators::arithmetic(op, &left, &right).map(Cow::Owned),
                 None => None,
             },
             Expr::Sets(op, sides) => match self.both(sides, frame)? {
-                Some((left, right)) => {
-                    let (_, place) = place()?;
-                    let made = match op {
-                        BinOp::Union => sets::union(place, place, left, right),
-                        BinOp::Intersection => sets::intersection(place, place, left, right),
-                    };
-                    Some(Cow::Owned(made.map_err(|_| Stop::Failed)?))
-                }
+                Some((left, right)) => operators::sets(op, &left, &right).map(Cow::Owned),
                 None => None,
             },
             Expr::In(key, sides) => {
@@ -133,7 +135,7 @@ impl Run<'_> {
         Ok(Some(here))
     }
 
-    fn all(&self, exprs: &[Expr], frame: &[Value]) -> Answer<Option<Frame>> {
+    pub(super) fn all(&self, exprs: &[Expr], frame: &[Value]) -> Answer<Option<Frame>> {
         let mut values = Frame::with_capacity(exprs.len());
         for expr in exprs {
             match self.eval(expr, frame)? {
@@ -144,12 +146,13 @@ impl Run<'_> {
         Ok(Some(values))
     }
 
-    fn both(&self, sides: &[Expr; 2], frame: &[Value]) -> Answer<Option<(Value, Value)>> {
+    fn both<'v>(
+        &'v self,
+        sides: &'v [Expr; 2],
+        frame: &'v [Value],
+    ) -> Answer<Option<(Cow<'v, Value>, Cow<'v, Value>)>> {
         let [left, right] = sides;
-        let (left, right) = (self.eval(left, frame)?, self.eval(right, frame)?);
-        Ok(left
-            .zip(right)
-            .map(|(left, right)| (left.into_owned(), right.into_owned())))
+        Ok(self.eval(left, frame)?.zip(self.eval(right, frame)?))
     }
 
     fn comprehension(&self, body: &[Stmt], term: &Term, frame: &[Value]) -> Answer<Value> {
@@ -158,7 +161,9 @@ impl Run<'_> {
             Term::Array(term) => {
                 let mut items = Vec::new();
                 self.gather(body, &mut frame, &mut |run, frame| {
-                    items.extend(run.eval(term, frame)?.map(Cow::into_owned));
+                    if let Some(value) = run.eval(term, frame)? {
+                        items.push(held(value.into_owned())?);
+                    }
                     Ok(())
                 })?;
                 Ok(Value::from(items))
@@ -167,7 +172,7 @@ impl Run<'_> {
                 let mut set = Set::new();
                 self.gather(body, &mut frame, &mut |run, frame| {
                     if let Some(value) = run.eval(term, frame)? {
-                        set.insert(value.into_owned());
+                        set.insert(held(value.into_owned())?);
                     }
                     Ok(())
                 })?;
@@ -178,30 +183,12 @@ impl Run<'_> {
                 let fields = object.as_object_mut().map_err(|_| Stop::Failed)?;
                 self.gather(body, &mut frame, &mut |run, frame| {
                     if let (Some(key), Some(value)) = (run.eval(key, frame)?, run.eval(value, frame)?) {
-                        put(fields, key.into_owned(), value.into_owned())?;
+                        put(fields, held(key.into_owned())?, held(value.into_owned())?)?;
                     }
                     Ok(())
                 })?;
                 Ok(object)
             }
-        }
-    }
-
-    fn arithmetic(op: &ArithOp, left: Value, right: Value) -> Answer<Option<Value>> {
-        let (span, place) = place()?;
-        let sets = matches!(
-            (op, &left, &right),
-            (ArithOp::Sub, Value::Set(_), _) | (ArithOp::Sub, _, Value::Set(_))
-        );
-        let made = if sets {
-            sets::difference(place, place, left, right)
-        } else {
-            numbers::arithmetic_operation(span, op, place, place, left, right, false)
-        };
-        match made {
-            Ok(Value::Undefined) => Ok(None),
-            Ok(value) => Ok(Some(value)),
-            Err(_) => Err(Stop::Failed),
         }
     }
 }

@@ -3,10 +3,14 @@
 use regorus::Value;
 use regorus::unstable::{ArithOp, Expr as Ast};
 
+use super::super::builtins;
 use super::body::{Body, WILDCARD};
 use super::function::Function;
 use super::symbols::Root;
 use super::{Comprehension, Expr, Kind, Pattern, Result, Stmt, Term, Why, fixed};
+
+/// A builtin whose values are gone through.
+const WALK: &str = "walk";
 
 /// What stands behind a name in a reference.
 enum Step<'n> {
@@ -127,7 +131,37 @@ impl Body<'_> {
         }
         let name = names.join(".");
         let function = Function::find(&name, parameters.len()).ok_or(Why::Unsupported)?;
-        Ok(Expr::Builtin(function, self.exprs(parameters)?))
+        let found = Expr::Builtin(function, self.exprs(parameters)?);
+        if name != WALK {
+            return Ok(found);
+        }
+        // The one builtin that has several values.
+        let slot = self.scopes.fresh();
+        self.scopes.bind(slot);
+        self.out.push(Stmt::Each {
+            collection: found,
+            key: Pattern::Any,
+            value: Pattern::Bind(slot),
+        });
+        Ok(Expr::Local(slot))
+    }
+
+    /// A call with one argument more than the function takes: that one names the result.
+    pub(super) fn captured<'n>(&mut self, node: &'n Ast) -> Result<Option<(Expr, &'n Ast)>> {
+        let Ast::Call { fcn, params, .. } = node else {
+            return Ok(None);
+        };
+        let (Some(names), Some((result, arguments))) = (fixed(fcn), params.split_last()) else {
+            return Ok(None);
+        };
+        let arity = match self.names.function(&names) {
+            Some(rule) => self.names.arity(rule),
+            None => builtins::arguments(&names.join(".")),
+        };
+        if arity != Some(arguments.len()) {
+            return Ok(None);
+        }
+        Ok(Some((self.call(fcn, arguments)?, result)))
     }
 
     fn reference(&mut self, node: &Ast) -> Result<Expr> {

@@ -8,9 +8,8 @@ use regorus::{Source, Value};
 use super::super::builtins::{self, Supplied};
 use super::Stop;
 
-/// Builtins that are the engine's business: they have several values, are remembered for a whole query, or write.
-const LEFT_OUT: [&str; 7] = [
-    "walk",
+/// Builtins that are the engine's business: they are remembered for a whole query, or write.
+const LEFT_OUT: [&str; 6] = [
     "print",
     "trace",
     "opa.runtime",
@@ -82,11 +81,4 @@ impl Function {
             Err(_) => Ok(None),
         }
     }
-}
-
-/// What operators of the engine want to know for their errors.
-pub(super) fn place() -> Result<(&'static Span, &'static Ast), Stop> {
-    let (span, places) = PLACE.as_ref().ok_or(Stop::Failed)?;
-    let place: &Ast = places.first().ok_or(Stop::Failed)?;
-    Ok((span, place))
 }

@@ -18,6 +18,7 @@ mod scope;
 mod symbols;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::collections::HashMap;
 
@@ -109,6 +110,8 @@ enum Kind {
     Complete,
     Set,
     Object,
+    /// Objects in objects, with values or sets at their ends.
+    Tree,
     Function,
 }
 
@@ -133,7 +136,10 @@ struct Clause {
 #[derive(Debug)]
 struct Alternative {
     body: Vec<Stmt>,
-    key: Option<Expr>,
+    /// Where in an object or a tree the value goes.
+    keys: Vec<Expr>,
+    /// Whether the value is one of a set at that place.
+    member: bool,
     value: Expr,
 }
 
@@ -221,7 +227,9 @@ fn compile(
         let names = Names { symbols, module };
         match part.rule {
             AstRule::Default { args, value, .. } => {
-                if !args.is_empty() || rule.default.is_some() {
+                // The parameters of a default are names that its value cannot use.
+                let plain = args.iter().all(|arg| matches!(arg.as_ref(), Ast::Var { .. }));
+                if !plain || args.is_empty() == (kind == Kind::Function) || rule.default.is_some() {
                     return Err(Why::Unsupported);
                 }
                 let mut body = Body::new(names, reaches);
@@ -249,21 +257,22 @@ fn compile(
 }
 
 fn clause(names: Names<'_>, head: &RuleHead, bodies: &[RuleBody], reaches: &mut Vec<usize>) -> Result<Clause> {
-    let (parameters, key, value) = match head {
+    let (parameters, keys, value) = match head {
         RuleHead::Compr { refr, assign, .. } => {
-            let key = match refr.as_ref() {
-                Ast::RefBrack { index, .. } => Some(index.as_ref()),
-                _ => None,
-            };
-            (&[][..], key, assign.as_ref().map(|assign| assign.value.as_ref()))
+            (&[][..], keys(refr), assign.as_ref().map(|assign| assign.value.as_ref()))
         }
-        RuleHead::Set { key, .. } => (&[][..], None, Some(key.as_ref().ok_or(Why::Unsupported)?.as_ref())),
+        RuleHead::Set { refr, key, .. } => (
+            &[][..],
+            keys(refr),
+            Some(key.as_ref().ok_or(Why::Unsupported)?.as_ref()),
+        ),
         RuleHead::Func { args, assign, .. } => (
             args.as_slice(),
-            None,
+            Vec::new(),
             assign.as_ref().map(|assign| assign.value.as_ref()),
         ),
     };
+    let member = matches!(head, RuleHead::Set { .. });
     let parts: Vec<(Option<&RuleBody>, Option<&Ast>)> = match bodies {
         [] => vec![(None, value)],
         [first, rest @ ..] => {
@@ -278,7 +287,7 @@ fn clause(names: Names<'_>, head: &RuleHead, bodies: &[RuleBody], reaches: &mut 
             std::iter::once((Some(first), first_value)).chain(rest).collect()
         }
     };
-    if parts.len() > 1 && (key.is_some() || matches!(head, RuleHead::Set { .. })) {
+    if parts.len() > 1 && (!keys.is_empty() || member) {
         return Err(Why::Unsupported);
     }
     let mut slots = 0;
@@ -294,9 +303,17 @@ fn clause(names: Names<'_>, head: &RuleHead, bodies: &[RuleBody], reaches: &mut 
         if !body.out.is_empty() {
             return Err(Why::Unsupported);
         }
-        let terms: Vec<&Ast> = key.into_iter().chain(value).collect();
+        let indexes = keys.iter().filter_map(|key| match key {
+            Key::Index(index) => Some(*index),
+            Key::Name(_) => None,
+        });
+        let terms: Vec<&Ast> = indexes.chain(value).collect();
         body.query(source.map(|source| source.query.as_ref()), &terms)?;
-        let key = key.map(|key| body.expr(key)).transpose()?;
+        let keys = keys.iter().map(|key| match key {
+            Key::Index(index) => body.expr(index),
+            Key::Name(name) => Ok(Expr::Const(Value::from(name.as_str()))),
+        });
+        let keys = keys.collect::<Result<_>>()?;
         let value = match value {
             Some(value) => body.expr(value)?,
             None => Expr::Const(Value::Bool(true)),
@@ -304,13 +321,39 @@ fn clause(names: Names<'_>, head: &RuleHead, bodies: &[RuleBody], reaches: &mut 
         slots = slots.max(body.slots());
         compiled.parameters = patterns;
         compiled.alternatives.push(Alternative {
-            key,
+            keys,
+            member,
             value,
             body: body.finish(),
         });
     }
     compiled.slots = slots;
     Ok(compiled)
+}
+
+/// A part of the head of a rule behind its name.
+enum Key<'a> {
+    Name(String),
+    Index(&'a Ast),
+}
+
+fn keys(head: &Ast) -> Vec<Key<'_>> {
+    let (mut found, mut at) = (Vec::new(), head);
+    loop {
+        match at {
+            Ast::RefDot { refr, field, .. } => {
+                found.push(Key::Name(field.0.text().to_owned()));
+                at = refr;
+            }
+            Ast::RefBrack { refr, index, .. } => {
+                found.push(Key::Index(index));
+                at = refr;
+            }
+            _ => break,
+        }
+    }
+    found.reverse();
+    found
 }
 
 /// The names of a reference that is fixed as a whole.

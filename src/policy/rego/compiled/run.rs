@@ -14,7 +14,8 @@ use smallvec::{SmallVec, smallvec};
 
 use super::super::builtins::meter;
 use super::super::program::Deadline;
-use super::collection::{each, is_collection, put};
+use super::collection::{each, is_collection};
+use super::tree::Tree;
 use super::{Clause, Compiled, Expr, Kind, Pattern, Rule, Slot, Stmt};
 
 /// How many steps are made between two looks at the clock; a look costs as much as a few steps.
@@ -97,7 +98,7 @@ impl<'p> Run<'p> {
                     for alternative in &clause.alternatives {
                         self.gather(&alternative.body, &mut frame(clause), &mut |run, frame| {
                             if let Some(value) = run.eval(&alternative.value, frame)? {
-                                set.insert(value.into_owned());
+                                set.insert(held(value.into_owned())?);
                             }
                             Ok(())
                         })?;
@@ -105,25 +106,21 @@ impl<'p> Run<'p> {
                 }
                 Ok(Some(set.into_value()))
             }
-            Kind::Object => {
-                let mut object = Value::new_object();
-                let fields = object.as_object_mut().map_err(|_| Stop::Failed)?;
+            Kind::Object | Kind::Tree => {
+                let mut tree = Tree::new(rule.kind);
                 for clause in &rule.clauses {
                     for alternative in &clause.alternatives {
-                        let Some(key) = &alternative.key else {
-                            return Err(Stop::Failed);
-                        };
+                        tree.ground(alternative)?;
                         self.gather(&alternative.body, &mut frame(clause), &mut |run, frame| {
-                            if let (Some(key), Some(value)) =
-                                (run.eval(key, frame)?, run.eval(&alternative.value, frame)?)
-                            {
-                                put(fields, key.into_owned(), value.into_owned())?;
+                            let keys = run.all(&alternative.keys, frame)?;
+                            if let (Some(keys), Some(value)) = (keys, run.eval(&alternative.value, frame)?) {
+                                tree.plant(keys, held(value.into_owned())?, alternative.member)?;
                             }
                             Ok(())
                         })?;
                     }
                 }
-                Ok(Some(object))
+                Ok(Some(tree.object))
             }
         }
     }
@@ -335,6 +332,11 @@ impl<'p> Run<'p> {
         }
         Ok(())
     }
+}
+
+/// A value that becomes part of another, unless that would go too far.
+pub(super) fn held(value: Value) -> Answer<Value> {
+    meter::held(&value).map(|()| value).ok_or(Stop::Failed)
 }
 
 fn frame(clause: &Clause) -> Frame {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use regorus::unstable::{Expr as Ast, Rule as AstRule, RuleHead};
 
-use super::super::parse::Parsed;
+use super::super::parse::{Parsed, Version};
 use super::{Kind, fixed};
 
 /// All rules of the modules that are evaluated together.
@@ -54,22 +54,29 @@ impl<'a> Symbols<'a> {
         };
         for (module, parsed) in modules.iter().enumerate() {
             for rule in &parsed.current.policy {
-                let (name, kind) = head(rule);
-                let Some(name) = name else { continue };
+                let (names, form) = head(rule, parsed.version);
+                let Some(name) = names.first() else { continue };
                 let mut full = parsed.package.clone();
-                full.push(name.clone());
+                full.extend(names.iter().cloned());
                 let next = symbols.rules.len();
                 let index = *symbols.by_name.entry(full).or_insert(next);
                 if index == next {
                     symbols.rules.push(Definitions {
-                        path: parsed.rule_path(&name),
+                        path: parsed.rule_path(name),
                         kind: None,
                         parts: Vec::new(),
                     });
                 }
                 if let Some(definitions) = symbols.rules.get_mut(index) {
-                    definitions.add(Part { module, rule }, kind);
+                    definitions.add(Part { module, rule }, form);
                 }
+            }
+        }
+        // A tree into which another package grows is made of more than its own definitions.
+        for (full, index) in &symbols.by_name {
+            let grown = symbols.packages.iter().any(|package| package.starts_with(full));
+            if let Some(definitions) = symbols.rules.get_mut(*index).filter(|_| grown) {
+                definitions.kind = None;
             }
         }
         symbols
@@ -87,26 +94,21 @@ impl<'a> Symbols<'a> {
 }
 
 impl<'a> Definitions<'a> {
-    fn add(&mut self, part: Part<'a>, kind: Form) {
-        let known = self
-            .parts
-            .iter()
-            .any(|part| !matches!(part.rule, AstRule::Default { .. }));
-        self.kind = match kind {
-            Form::Default if known => self.kind,
-            Form::Default => Some(Kind::Complete),
-            Form::Of(kind) if !known || self.kind == Some(kind) => Some(kind),
-            _ => None,
+    fn add(&mut self, part: Part<'a>, form: Form) {
+        let kind = match form {
+            Form::Of(kind) => Some(kind),
+            Form::Other => None,
         };
-        // A default of something that is no complete rule.
-        let has_default = matches!(kind, Form::Default)
-            || self
-                .parts
-                .iter()
-                .any(|part| matches!(part.rule, AstRule::Default { .. }));
-        if has_default && self.kind != Some(Kind::Complete) {
-            self.kind = None;
-        }
+        self.kind = if self.parts.is_empty() {
+            kind
+        } else {
+            self.kind.zip(kind).and_then(|(known, kind)| match (known, kind) {
+                (known, kind) if known == kind => Some(kind),
+                // An object is a tree of one level.
+                (Kind::Object | Kind::Tree, Kind::Object | Kind::Tree) => Some(Kind::Tree),
+                _ => None,
+            })
+        };
         self.parts.push(part);
     }
 }
@@ -114,34 +116,47 @@ impl<'a> Definitions<'a> {
 #[derive(Clone, Copy)]
 enum Form {
     Of(Kind),
-    Default,
     Other,
 }
 
-/// Name and form of a rule; no name where its head is no name.
-fn head(rule: &AstRule) -> (Option<String>, Form) {
-    let name = |node: &Ast| match node {
-        Ast::Var { span, .. } => Some(span.text().to_owned()),
-        _ => None,
-    };
-    let first = |node: &Ast| super::walk::path(node).and_then(|(names, _)| names.into_iter().next());
+/// Name and form of a rule. A function may have a name of several parts; other rules go by the first.
+fn head(rule: &AstRule, version: Version) -> (Vec<String>, Form) {
     let (node, form) = match rule {
-        AstRule::Default { refr, .. } => (refr, Form::Default),
+        AstRule::Default { refr, args, .. } if args.is_empty() => (refr, Form::Of(Kind::Complete)),
+        AstRule::Default { refr, .. } => (refr, Form::Of(Kind::Function)),
         AstRule::Spec { head, .. } => match head {
-            RuleHead::Set { refr, key: Some(_), .. } => (refr, Form::Of(Kind::Set)),
+            RuleHead::Set { refr, key: Some(_), .. } if is_name(refr) => (refr, Form::Of(Kind::Set)),
+            RuleHead::Set { refr, key: Some(_), .. } => (refr, Form::Of(Kind::Tree)),
             RuleHead::Set { refr, .. } => (refr, Form::Other),
             RuleHead::Func { refr, args, .. } if args.is_empty() => (refr, Form::Of(Kind::Complete)),
             RuleHead::Func { refr, .. } => (refr, Form::Of(Kind::Function)),
-            RuleHead::Compr { refr, .. } => match refr.as_ref() {
-                Ast::RefBrack { refr, .. } => (refr, Form::Of(Kind::Object)),
-                _ => (refr, Form::Of(Kind::Complete)),
-            },
+            RuleHead::Compr { refr, assign, .. } => {
+                let form = match refr.as_ref() {
+                    Ast::RefBrack { refr, .. } if is_name(refr) => Form::Of(Kind::Object),
+                    // Without a value such a head has another meaning in v0.
+                    Ast::RefBrack { .. } | Ast::RefDot { .. } if assign.is_some() || version == Version::V1 => {
+                        Form::Of(Kind::Tree)
+                    }
+                    Ast::Var { .. } => Form::Of(Kind::Complete),
+                    _ => Form::Other,
+                };
+                (refr, form)
+            }
         },
     };
-    match name(node) {
-        Some(name) => (Some(name), form),
-        None => (first(node), Form::Other),
-    }
+    let (mut names, whole) = super::walk::path(node).unwrap_or_default();
+    let form = match form {
+        Form::Of(Kind::Function) if whole => return (names, form),
+        // A default within a tree, or a function behind a variable.
+        Form::Of(Kind::Complete | Kind::Function) if !is_name(node) => Form::Other,
+        form => form,
+    };
+    names.truncate(1);
+    (names, form)
+}
+
+fn is_name(node: &Ast) -> bool {
+    matches!(node, Ast::Var { .. })
 }
 
 impl Names<'_> {
@@ -204,17 +219,12 @@ impl Names<'_> {
 
     /// The function of the policy that a call names; `None` when it names a builtin.
     pub(super) fn function(&self, names: &[String]) -> Option<usize> {
-        let (first, rest) = names.split_first()?;
-        if rest.is_empty()
-            && let Some(rule) = self.symbols.find(&self.module.package, first)
-        {
-            return Some(rule);
-        }
         let path = self.module.absolute(names);
-        let (name, package) = path.split_last()?;
-        if first != "data" && path == names {
-            return None;
+        if names.first()? == "data" || path != names {
+            let (name, package) = path.split_last()?;
+            return self.symbols.find(package, name);
         }
-        self.symbols.find(package, name)
+        let local: Vec<String> = self.module.package.iter().chain(names).cloned().collect();
+        self.symbols.by_name.get(&local).copied()
     }
 }

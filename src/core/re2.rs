@@ -21,16 +21,16 @@ const UNICODE_CLASS: u64 = 200;
 
 /// A translated expression.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Translated {
+pub(crate) struct Translated {
     /// For the `regex` crate.
-    pub(super) pattern: String,
+    pub(crate) pattern: String,
     /// About how many instructions it has.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 /// Why an expression is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Go would refuse it too.
     Invalid,
     /// It is well-formed and too large.
@@ -38,7 +38,7 @@ pub(super) enum Refusal {
 }
 
 /// Translates an expression.
-pub(super) fn translate(text: &str) -> Result<Translated, Refusal> {
+pub(crate) fn translate(text: &str) -> Result<Translated, Refusal> {
     if text.len() > MAX_LENGTH {
         return Err(Refusal::TooLarge);
     }
