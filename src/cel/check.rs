@@ -10,6 +10,8 @@ use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralVal
 use kube_cel::cel::parser::{Expression, Parser};
 use kube_cel::cel::{Context, ExecutionError};
 
+use super::bounds::{GUARDED, KEPT};
+
 /// Longest expression. The longest in Gatekeeper's library has 600 bytes; the parser's time grows with the text.
 const MAX_BYTES: usize = 16 << 10;
 /// Deepest nesting, half of the parser's own default: each level takes several frames of the stack.
@@ -79,6 +81,7 @@ pub(crate) fn parse(text: &str, names: &Names, functions: &Context<'_>) -> Resul
         names,
         functions,
         bound: Vec::new(),
+        gathering: Vec::new(),
     };
     walk.expression(&mut expression)?;
     Ok(expression)
@@ -97,6 +100,8 @@ struct Walk<'a> {
     functions: &'a Context<'a>,
     /// Variables of the loops around.
     bound: Vec<String>,
+    /// Those of them in which a loop gathers its result.
+    gathering: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -136,6 +141,7 @@ impl Walk<'_> {
             Expr::List(list) => {
                 for element in &mut list.elements {
                     self.expression(element)?;
+                    self.guard(KEPT, element);
                 }
             }
             Expr::Map(map) => {
@@ -144,6 +150,7 @@ impl Walk<'_> {
                         EntryExpr::MapEntry(entry) => {
                             self.expression(&mut entry.key)?;
                             self.expression(&mut entry.value)?;
+                            self.guard(KEPT, &mut entry.value);
                         }
                         EntryExpr::StructField(field) => self.expression(&mut field.value)?,
                     }
@@ -154,6 +161,7 @@ impl Walk<'_> {
                 self.expression(&mut each.iter_range)?;
                 self.expression(&mut each.accu_init)?;
                 let outside = self.bound.len();
+                self.gathering.push(each.accu_var.clone());
                 self.bound.push(each.accu_var.clone());
                 self.bound.push(each.iter_var.clone());
                 self.bound.extend(each.iter_var2.clone());
@@ -161,6 +169,7 @@ impl Walk<'_> {
                     self.expression(part)?;
                 }
                 self.bound.truncate(outside);
+                self.gathering.pop();
                 let go_on = std::mem::take(&mut each.loop_cond);
                 each.loop_cond = while_alive(id, go_on);
             }
@@ -207,6 +216,7 @@ impl Walk<'_> {
         for argument in &mut call.args {
             self.expression(argument)?;
         }
+        self.guards(call, qualified);
         // The evaluator takes a field that is missing for an error in `a.?b`, but not in `a[?'b']`, which is the same.
         if call.func_name == operators::OPT_SELECT {
             operators::OPT_INDEX.clone_into(&mut call.func_name);
@@ -220,6 +230,54 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Guards what a call makes much of.
+    fn guards(&self, call: &mut CallExpr, qualified: bool) {
+        if call.func_name == operators::ADD {
+            for operand in &mut call.args {
+                self.guard(KEPT, operand);
+            }
+            return;
+        }
+        let name = match call.target.as_ref().map(|target| &target.expr) {
+            Some(Expr::Ident(prefix)) if qualified => format!("{prefix}.{}", call.func_name),
+            _ => call.func_name.clone(),
+        };
+        let Some((_, with)) = GUARDED.iter().find(|(known, _)| *known == name) else {
+            return;
+        };
+        match call.target.as_mut().filter(|_| !qualified) {
+            Some(target) => self.guard(with, target),
+            None => call.args.iter_mut().for_each(|argument| self.guard(with, argument)),
+        }
+    }
+
+    /// Puts a call around an expression, but for literals, and for what a loop has gathered: that was counted when it was added.
+    fn guard(&self, with: &str, expression: &mut IdedExpr) {
+        let free = match &expression.expr {
+            Expr::Literal(_) => with == KEPT,
+            Expr::Ident(name) => self.gathering.contains(name),
+            // What is in the list that a loop adds was counted already.
+            Expr::List(list) => list.elements.len() <= 1,
+            _ => false,
+        };
+        if free {
+            return;
+        }
+        let id = expression.id;
+        let argument = std::mem::replace(
+            expression,
+            IdedExpr {
+                id,
+                expr: Expr::Unspecified,
+            },
+        );
+        expression.expr = Expr::Call(CallExpr {
+            func_name: with.to_owned(),
+            target: None,
+            args: vec![argument],
+        });
     }
 
     /// A call without arguments tells by its error whether the function is there.

@@ -4,9 +4,10 @@
 //! asks it with values for the names.
 //!
 //! Guarantees: text and nesting are bounded before anything is parsed; an evaluation ends within its budget (every turn of
-//! every loop looks at the clock, see `check`); whatever the evaluator does, an error or a panic, comes back as words.
-//! Unlike for Flux's evaluator, `in` finds no whole number among fractions (`2 in [2.0]` is false, though `2 == 2.0`).
+//! every loop looks at the clock, see `check`) and makes only so much (`bounds`); whatever the evaluator does, an error or a
+//! panic, comes back as words. Unlike for Flux's evaluator, `in` finds no whole number among fractions (`2 in [2.0]` is false, though `2 == 2.0`).
 
+pub(crate) mod bounds;
 mod check;
 pub mod health;
 mod output;
@@ -47,6 +48,7 @@ pub(crate) static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
     context.add_function(DIFFERENT, |one: Value, other: Value| -> Result<bool, ExecutionError> {
         Ok(one != other)
     });
+    bounds::install(&mut context);
     // For type checkers, of which there is none here.
     context.add_function("dyn", |This(value): This<Value>| -> Result<Value, ExecutionError> {
         Ok(value)
@@ -87,10 +89,14 @@ impl Expression {
             context.add_variable_from_value(name, from_json(value));
         }
         context.add_variable_from_value(END, end);
+        bounds::begin();
         let answer = quietly(|| context.resolve(&self.parsed));
         // An error may be swallowed by the other side of an `||`; the clock is not.
         if is_over(end) {
             return failed(&format!("it did not end within {} ms", BUDGET.as_millis()));
+        }
+        if let Some(breach) = bounds::breach() {
+            return failed(&breach);
         }
         match answer {
             Some(Ok(Value::Bool(answer))) => Ok(answer),

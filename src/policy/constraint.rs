@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use regorus::Value;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::decision::{Action, EnforcementPoint, Finding};
 use super::inventory::Inventory;
@@ -29,8 +29,8 @@ pub(crate) struct Constraint {
     origin: String,
     /// The input of its policy, but for the review.
     input: Value,
-    /// The parameters, for CEL.
-    parameters_json: Json,
+    /// As it was written, for CEL.
+    written: Json,
     actions: Actions,
 }
 
@@ -90,7 +90,7 @@ impl Constraint {
             matching: Match::read(part("match"))?,
             origin: document.origin.clone(),
             input: input(Value::Null, parameters),
-            parameters_json: part("parameters").cloned().unwrap_or_else(|| Json::Object(Map::new())),
+            written: document.value.clone(),
             actions: actions(part("enforcementAction"), part("scopedEnforcementActions"))?,
         })
     }
@@ -153,11 +153,8 @@ impl Constraint {
         let (program, rule) = match &template.engine {
             Engine::Rego { program, rule } => (program, rule),
             Engine::Cel(program) => {
-                let found = program.violations(review, &self.parameters_json, deadline)?;
-                return Ok(found
-                    .into_iter()
-                    .map(|one| one.map(|message| (message, Json::Null)))
-                    .collect());
+                let found = program.violations(review, &self.written, deadline)?;
+                return Ok(found.into_iter().map(|message| Ok((message, Json::Null))).collect());
             }
         };
         let mut session = program.session(self.input(review), inventory);

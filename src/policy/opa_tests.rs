@@ -104,7 +104,9 @@ fn questions(suite: &Path, asked: &mut Vec<Asked>) -> bool {
             origin: name.to_owned(),
             value: document(&folder.join(name)),
         };
-        let (of_template, of_constraint) = (origin(&test.template), origin(&test.constraint));
+        let (mut of_template, of_constraint) = (origin(&test.template), origin(&test.constraint));
+        // What is asked here is Rego, also where CEL would answer.
+        without_cel(&mut of_template.value);
         let parameters = of_constraint
             .value
             .pointer("/spec/parameters")
@@ -157,6 +159,15 @@ fn questions(suite: &Path, asked: &mut Vec<Asked>) -> bool {
         }
     }
     compiled
+}
+
+fn without_cel(template: &mut Json) {
+    let code = template
+        .pointer_mut("/spec/targets/0/code")
+        .and_then(Json::as_array_mut);
+    if let Some(code) = code.filter(|code| code.len() > 1) {
+        code.retain(|entry| entry["engine"] == "Rego");
+    }
 }
 
 /// `None` for what no request can hold.

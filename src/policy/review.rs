@@ -9,6 +9,7 @@ use regorus::Value;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::cel::Documents;
 use crate::core::object::{Gvk, Object};
 
 /// What a request does.
@@ -62,6 +63,7 @@ pub struct Review {
     /// Whether an ExpansionTemplate made the object.
     generated: bool,
     input: OnceLock<Value>,
+    cel: OnceLock<Documents>,
 }
 
 impl Review {
@@ -152,6 +154,7 @@ impl Review {
             request: Json::Object(out),
             generated: false,
             input: OnceLock::new(),
+            cel: OnceLock::new(),
         })
     }
 
@@ -196,6 +199,7 @@ impl Review {
             request,
             generated: false,
             input: OnceLock::new(),
+            cel: OnceLock::new(),
         }
     }
 
@@ -232,6 +236,7 @@ impl Review {
             fields.insert(key.to_owned(), value);
         }
         self.input = OnceLock::new();
+        self.cel = OnceLock::new();
     }
 
     /// Kind of the object as the request names it.
@@ -293,6 +298,11 @@ impl Review {
     /// All of it, in the form that policies get.
     pub(crate) fn request(&self) -> &Json {
         &self.request
+    }
+
+    /// The same for templates in CEL, made once.
+    pub(crate) fn cel(&self) -> &Documents {
+        self.cel.get_or_init(|| Documents::of(self))
     }
 
     fn part(&self, key: &str) -> Option<&Json> {

@@ -1,8 +1,7 @@
 //! ConstraintTemplates: read, checked, compiled.
 //!
 //! Accepted is what Gatekeeper accepts: one target, with Rego in `rego`/`libs` or in `code[].source` of engine Rego, or with
-//! CEL in `code[].source` of engine K8sNativeValidation. Where a template has both, Rego answers: its libraries are tested
-//! with either, and Rego's answers carry details.
+//! CEL in `code[].source` of engine K8sNativeValidation. Where a template has both, CEL answers, as with Gatekeeper.
 
 use regorus::unstable::{Expr, Rule, RuleHead};
 use serde_json::{Value as Json, json};
@@ -280,6 +279,9 @@ pub(super) fn source(value: &Json) -> Result<Source<'_>, String> {
             .unwrap_or_default()
             .to_owned()
     };
+    if let Some(entry) = code.iter().find(|entry| engine(entry) == cel::ENGINE) {
+        return Ok(Source::Cel(entry.get("source").unwrap_or(&Json::Null)));
+    }
     let of_code = code
         .iter()
         .find(|entry| engine(entry) == "Rego")
@@ -290,11 +292,7 @@ pub(super) fn source(value: &Json) -> Result<Source<'_>, String> {
         .and_then(Json::as_str)
         .filter(|rego| !rego.trim().is_empty());
     let Some(rego) = rego else {
-        let of_cel = code.iter().find(|entry| engine(entry) == cel::ENGINE);
-        return match of_cel {
-            Some(entry) => Ok(Source::Cel(entry.get("source").unwrap_or(&Json::Null))),
-            None => Err("spec.targets[0] has no Rego, neither in rego nor in code, and no CEL".to_owned()),
-        };
+        return Err("spec.targets[0] has no Rego, neither in rego nor in code, and no CEL".to_owned());
     };
     let libs = source.get("libs").and_then(Json::as_array).into_iter().flatten();
     Ok(Source::Rego(RegoSource {
@@ -418,7 +416,7 @@ pub(crate) mod tests {
     fn code_wins_and_says_its_version() {
         let mut document = template("A", "package a");
         document.value["spec"]["targets"][0]["code"] = json!([
-            {"engine": "K8sNativeValidation", "source": {}},
+            {"engine": "Other", "source": {}},
             {"engine": "Rego", "source": {"version": "v1", "rego": "package a\nviolation contains {\"msg\": \"x\"} if lib.f(1)\nimport data.lib",
                 "libs": ["package lib\nf(x) := x"]}},
         ]);
@@ -435,6 +433,26 @@ pub(crate) mod tests {
                 .map_err(|problems| format!("{problems:?}")),
             Ok("data.a.violation".to_owned())
         );
+    }
+
+    #[test]
+    fn cel_answers_where_there_is_both() {
+        let cel = json!({"engine": "K8sNativeValidation", "source": {"validations": [{"expression": "true"}]}});
+        let rego = json!({"engine": "Rego", "source": {"rego": "package a\nviolation[{\"msg\": \"x\"}] { true }"}});
+        let check = |code: Json, legacy: bool, expect: bool| {
+            let mut document = template("A", "package a\nviolation[{\"msg\": \"x\"}] { true }");
+            let target = &mut document.value["spec"]["targets"][0];
+            target["code"] = code;
+            if !legacy {
+                target["rego"] = Json::Null;
+            }
+            let loaded = load(&document).unwrap_or_else(|problems| panic!("{problems:?}"));
+            assert_eq!(matches!(loaded.engine, Engine::Cel(_)), expect);
+        };
+        check(json!([rego, cel]), false, true);
+        check(json!([cel, rego]), false, true);
+        check(json!([cel]), true, true);
+        check(json!([rego]), false, false);
     }
 
     #[test]

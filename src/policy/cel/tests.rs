@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use super::{Program, Violation};
+use super::Program;
 use crate::policy::rego::program::Deadline;
 use crate::policy::review::Review;
 
@@ -18,10 +18,14 @@ fn review(object: &Json) -> Review {
     Review::from_admission(&json!({"operation": "CREATE", "object": object}), None).unwrap()
 }
 
-fn ask(source: &Json, object: &Json, parameters: &Json) -> Vec<Violation> {
+fn constraint(parameters: &Json) -> Json {
+    json!({"kind": "A", "metadata": {"name": "mine"}, "spec": {"parameters": parameters}})
+}
+
+fn ask(source: &Json, object: &Json, parameters: &Json) -> Vec<String> {
     let deadline = Deadline::after(BUDGET);
     program(source)
-        .violations(&review(object), parameters, deadline)
+        .violations(&review(object), &constraint(parameters), deadline)
         .unwrap()
 }
 
@@ -31,7 +35,7 @@ fn a_validation_that_does_not_hold_says_its_message() {
         let source =
             json!({"variables": [{"name": "who", "expression": "object.metadata.name"}], "validations": [validation]});
         let object = json!({"metadata": {"name": "web"}, "spec": {"replicas": 3}});
-        assert_eq!(ask(&source, &object, &json!({"max": 2})), [Ok(expect.to_owned())]);
+        assert_eq!(ask(&source, &object, &json!({"max": 2})), [expect.to_owned()]);
     };
     let expression = "object.spec.replicas <= variables.params.max";
     check(
@@ -58,19 +62,52 @@ fn what_holds_says_nothing() {
             &json!({"spec": {"items": [{"size": 1}, {"size": 2}]}}),
             &json!({})
         ),
-        []
+        [""; 0]
     );
 }
 
 #[test]
+fn a_computed_message_is_one_line_of_some_length() {
+    let source =
+        json!({"validations": [{"expression": "false", "message": "fixed", "messageExpression": "object.text"}]});
+    let check = |text: &str, expect: &str| assert_eq!(ask(&source, &json!({"text": text}), &json!({})), [expect]);
+    check(" said ", "said");
+    check("two\nlines", "fixed");
+    check("  ", "fixed");
+    check(&"x".repeat(5121), "fixed");
+    check(&"x".repeat(5120), &"x".repeat(5120));
+}
+
+#[test]
 fn a_match_condition_that_does_not_hold_ends_it() {
-    let source = json!({"matchConditions": [{"name": "named", "expression": "has(object.metadata.name)"}],
+    let source = json!({"matchCondition": [{"name": "named", "expression": "has(object.metadata.name)"}],
         "validations": [{"expression": "false", "message": "no"}]});
-    assert_eq!(ask(&source, &json!({"metadata": {}}), &json!({})), []);
-    assert_eq!(
-        ask(&source, &json!({"metadata": {"name": "a"}}), &json!({})),
-        [Ok("no".to_owned())]
+    assert_eq!(ask(&source, &json!({"metadata": {}}), &json!({})), [""; 0]);
+    assert_eq!(ask(&source, &json!({"metadata": {"name": "a"}}), &json!({})), ["no"]);
+    // Gatekeeper reads no plural.
+    let source = json!({"matchConditions": [{"name": "named", "expression": "false"}],
+        "validations": [{"expression": "false", "message": "no"}]});
+    assert_eq!(ask(&source, &json!({"metadata": {}}), &json!({})), ["no"]);
+}
+
+#[test]
+fn one_false_condition_is_enough_and_one_that_fails_is_not() {
+    let check = |conditions: &[&str], expect: &[&str]| {
+        let conditions: Vec<Json> = conditions
+            .iter()
+            .map(|condition| json!({"name": "c", "expression": condition}))
+            .collect();
+        let source = json!({"variables": [{"name": "who", "expression": "object.metadata.name"}],
+            "matchCondition": conditions, "validations": [{"expression": "false", "message": "no"}]});
+        assert_eq!(ask(&source, &json!({"metadata": {"name": "a"}}), &json!({})), expect);
+    };
+    check(&["object.missing", "variables.who == 'b'"], &[]);
+    check(
+        &["variables.who == 'a'", "object.missing"],
+        &["expression 'object.missing' resulted in error: no such key: missing"],
     );
+    check(&["object.metadata.name"], &["no"]);
+    check(&["namespaceObject == null"], &["no"]);
 }
 
 #[test]
@@ -78,20 +115,57 @@ fn an_error_denies_unless_failures_are_ignored() {
     let mut source = json!({"variables": [{"name": "bad", "expression": "object.spec.missing"}],
         "validations": [{"expression": "variables.bad == 1"}, {"expression": "true"}]});
     let object = json!({"spec": {}});
-    let expect = Err("expression \"variables.bad == 1\": variable \"bad\": No such key: missing".to_owned());
+    let expect = "expression 'variables.bad == 1' resulted in error: composited variable \"bad\" fails to evaluate: no such key: missing";
     assert_eq!(ask(&source, &object, &json!({})), [expect]);
     source["failurePolicy"] = json!("Ignore");
-    assert_eq!(ask(&source, &object, &json!({})), []);
+    assert_eq!(ask(&source, &object, &json!({})), [""; 0]);
+    // What is neither true nor an error does not hold, and that is not ignored.
+    source["validations"] = json!([{"expression": "object.spec", "message": "no"}]);
+    assert_eq!(ask(&source, &object, &json!({})), ["no"]);
 }
 
 #[test]
-fn a_deletion_has_an_object_in_any_object() {
-    let source =
-        json!({"validations": [{"expression": "variables.anyObject.metadata.name != 'kept'", "message": "kept"}]});
+fn parameters_are_null_when_there_are_none() {
+    let source = json!({"validations": [{"expression": "variables.params == null"}]});
+    let ask = |constraint: Json| {
+        let found = program(&source).violations(&review(&json!({"a": 1})), &constraint, Deadline::after(BUDGET));
+        found.unwrap().is_empty()
+    };
+    assert!(ask(json!({})));
+    assert!(ask(json!({"spec": {}})));
+    assert!(!ask(json!({"spec": {"parameters": {}}})));
+}
+
+#[test]
+fn variables_see_the_whole_constraint_and_nothing_else_does() {
+    let source = json!({"variables": [{"name": "mine", "expression": "params.metadata.name"}],
+        "validations": [{"expression": "false", "messageExpression": "variables.mine"}]});
+    assert_eq!(ask(&source, &json!({"a": 1}), &json!({})), ["mine"]);
+    let source = json!({"validations": [{"expression": "params.spec == null"}]});
+    let problems = Program::compile("a.yaml", &source).err().unwrap();
+    assert_eq!(
+        problems[0].message,
+        "validations[0].expression: there is no variable \"params\""
+    );
+    for (field, name) in [
+        ("variables", "params"),
+        ("variables", "gatekeeper_internal_x"),
+        ("matchCondition", "gatekeeper_internal_x"),
+    ] {
+        let mut source = json!({"validations": [{"expression": "true"}]});
+        source[field] = json!([{"name": name, "expression": "true"}]);
+        let problems = Program::compile("a.yaml", &source).err().unwrap();
+        assert_eq!(problems[0].message, format!("{field}[0].name: {name:?} is reserved"));
+    }
+}
+
+#[test]
+fn a_deletion_has_an_object_in_any_object_only() {
+    let source = json!({"validations": [{"expression": "object != null || variables.anyObject.metadata.name != 'kept'", "message": "kept"}]});
     let request = json!({"operation": "DELETE", "oldObject": {"metadata": {"name": "kept"}}});
     let review = Review::from_admission(&request, None).unwrap();
     let found = program(&source).violations(&review, &json!({}), Deadline::after(BUDGET));
-    assert_eq!(found.unwrap(), [Ok("kept".to_owned())]);
+    assert_eq!(found.unwrap(), ["kept"]);
 }
 
 #[test]
@@ -101,7 +175,7 @@ fn kubernetes_functions_are_there() {
     let source = json!({"validations": [{"expression": expression}]});
     assert_eq!(
         ask(&source, &json!({"memory": "2Gi", "names": ["a", "b"]}), &json!({})),
-        []
+        [""; 0]
     );
 }
 
