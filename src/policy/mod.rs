@@ -15,6 +15,8 @@ pub mod expansion;
 mod explain;
 #[cfg(test)]
 mod fuzz_tests;
+#[cfg(test)]
+mod hostile_tests;
 mod inventory;
 mod judge;
 mod library;

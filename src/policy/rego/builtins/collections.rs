@@ -124,11 +124,11 @@ impl Paths {
 /// `union`: of a set of sets. The engine copies what it has for each of them.
 pub(super) fn union(args: &[Value]) -> Option<Value> {
     let mut all = Set::new();
-    for set in args.first()?.as_set().ok()?.iter() {
+    for set in args.first()?.as_set().ok()? {
         let set = set.as_set().ok()?;
         meter::charge("union", set.len().saturating_mul(ELEMENT))?;
         meter::in_time()?;
-        for item in set.iter() {
+        for item in set {
             all.insert(item.clone());
         }
     }
