@@ -13,7 +13,7 @@ weir_cluster_tools=(etcd kube-apiserver kube-controller-manager kube-scheduler k
 weir_cargo_deny_version=0.20.2
 
 # All that tool_path knows.
-weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer renderer-sops opa-eval gatekeeper sops age-keygen flux cargo-deny)
+weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer renderer-sops opa-eval gatekeeper gator-answers sops age-keygen flux cargo-deny)
 
 # tool_path NAME: prints the path of a tool that runs, building it first when it must.
 tool_path() {
@@ -99,6 +99,9 @@ tool_spec() {
     ;;
   gatekeeper)
     tool_dir="$tools/gatekeeper" module=github.com/open-policy-agent/gatekeeper/v3 tool_package=$module tool_probe=''
+    ;;
+  gator-answers)
+    tool_dir="$tools/gator" module=github.com/open-policy-agent/gatekeeper/v3 tool_package=. tool_probe=''
     ;;
   flux)
     # It embeds manifests that only its release has; none of the commands that are tested reads them. Without a version it

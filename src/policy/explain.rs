@@ -62,7 +62,7 @@ fn of_constraint(linked: &Linked, review: &Review, inventory: &Inventory, deadli
     let Some(action) = constraint.action(point) else {
         return tried(false, 0, Some(format!("it is not enforced at {}", point.as_str())));
     };
-    if !template.handles(review) {
+    if !template.handles(point, review) {
         return tried(false, 0, Some(format!("it is not asked about {}", review.operation())));
     }
     match constraint.matching.matches(review) {

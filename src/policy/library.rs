@@ -181,7 +181,7 @@ impl Library {
             let Some(action) = linked.constraint.action(point) else {
                 continue;
             };
-            if !linked.template.handles(review) {
+            if !linked.template.handles(point, review) {
                 continue;
             }
             match linked.constraint.matching.matches_any(review, &subjects) {

@@ -80,6 +80,15 @@ impl Match {
             None | Some(Json::Null) => Ok(None),
             Some(value) => Selector::read(field, &value).map(Some),
         };
+        for (field, globs) in [
+            ("namespaces", &raw.namespaces),
+            ("excludedNamespaces", &raw.excluded_namespaces),
+        ] {
+            for glob in globs.iter().flatten() {
+                checked(field, glob)?;
+            }
+        }
+        checked("name", raw.name.as_deref().unwrap_or_default())?;
         Ok(Self {
             kinds: raw.kinds.unwrap_or_default(),
             scope: match raw.scope.as_deref() {
@@ -94,7 +103,7 @@ impl Match {
             namespace_selector: selector("spec.match.namespaceSelector", raw.namespace_selector)?,
             name: raw.name.unwrap_or_default(),
             source: match raw.source.as_deref() {
-                None | Some("" | "All") => Source::Any,
+                None | Some("All") => Source::Any,
                 Some("Original") => Source::Original,
                 Some("Generated") => Source::Generated,
                 Some(other) => {
@@ -256,6 +265,19 @@ fn group_and_kind<'a>(object: &'a Json, review: &'a Review) -> (&'a str, &'a str
         (Some(version), Some(kind)) => (version.split_once('/').map_or("", |(group, _)| group), kind),
         _ => (review.gvk().group.as_str(), review.gvk().kind.as_str()),
     }
+}
+
+/// Refuses a pattern that no name fits, as Gatekeeper's schema does.
+fn checked(field: &str, glob: &str) -> Result<(), String> {
+    let inner = glob.strip_prefix('*').unwrap_or(glob);
+    let inner = inner.strip_suffix('*').unwrap_or(inner);
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | ':');
+    if inner.chars().all(known) {
+        return Ok(());
+    }
+    Err(format!(
+        "spec.match.{field}: {glob:?} must consist of a-z, 0-9, - and :, with a star at the beginning or the end"
+    ))
 }
 
 /// Gatekeeper's globs have a star at the beginning, at the end or both.

@@ -16,6 +16,8 @@ mod explain;
 #[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
+mod gator_tests;
+#[cfg(test)]
 mod hostile_tests;
 mod inventory;
 mod judge;

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::cel;
+use super::decision::EnforcementPoint;
 use super::rego::parse::{Parsed, Version, parse};
 use super::rego::program::Program;
 use super::rego::{Visitor, path, walk_module};
@@ -42,8 +43,10 @@ pub(crate) struct Template {
     pub(crate) spec: TemplateKind,
     pub(crate) origin: String,
     pub(crate) engine: Engine,
-    /// Operations beyond creation and change that the template wants to be asked about.
-    operations: Vec<String>,
+    /// The operations that the template lists; if any, the webhook asks it about no other.
+    listed: Vec<String>,
+    /// Operations beyond creation and change that its text mentions.
+    mentioned: Vec<&'static str>,
     /// Of everything that the template was made of.
     pub(crate) digest: [u8; 32],
 }
@@ -67,10 +70,20 @@ impl Template {
         }
     }
 
-    /// Whether the template is asked about the operation of a review.
-    pub(crate) fn handles(&self, review: &Review) -> bool {
-        let wanted = |operation| self.operations.iter().any(|known| known == "*" || known == operation);
-        review.unusual_operation().is_none_or(wanted)
+    /// Whether the template is asked about the operation of a review at a door. Only the webhook's is told apart by it, as by
+    /// Gatekeeper; about deletions and connections it is asked only if it lists or mentions them.
+    pub(crate) fn handles(&self, point: EnforcementPoint, review: &Review) -> bool {
+        if self
+            .listed
+            .iter()
+            .any(|known| known == "*" || known == review.operation())
+        {
+            return true;
+        }
+        match review.unusual_operation() {
+            None => self.listed.is_empty() || point != EnforcementPoint::Validation,
+            Some(unusual) => self.mentioned.iter().any(|known| *known == unusual),
+        }
     }
 }
 
@@ -114,7 +127,8 @@ pub(crate) fn load(document: &Document) -> Result<Template, Vec<Problem>> {
         .flatten();
     let listed = listed.filter_map(Json::as_str).map(str::to_owned);
     Ok(Template {
-        operations: listed.chain(mentioned.into_iter().map(str::to_owned)).collect(),
+        listed: listed.collect(),
+        mentioned,
         spec,
         origin: origin.to_owned(),
         engine,
@@ -129,11 +143,8 @@ fn rego(origin: &str, source: &RegoSource<'_>) -> Result<(Engine, Vec<&'static s
     for (index, lib) in source.libs.iter().enumerate() {
         let name = format!("{origin} libs[{index}]");
         let lib = parse(&name, lib, source.version).map_err(|problem| vec![problem])?;
-        if lib.package.first().map(String::as_str) != Some("lib") {
-            let message = format!(
-                "a lib must be in package lib or below, not in {}",
-                lib.package.join(".")
-            );
+        if lib.package.len() < 2 || lib.package.first().map(String::as_str) != Some("lib") {
+            let message = format!("a lib must be in a package below lib, not in {}", lib.package.join("."));
             return Err(vec![Problem::new(&name, message)]);
         }
         modules.push(lib);
@@ -328,8 +339,7 @@ fn foreign_data(parsed: &Parsed) -> Vec<Problem> {
             };
             let Expr::Var { span, .. } = refr.as_ref() else { return };
             let first = path(expr).and_then(|(names, _)| names.get(1).cloned());
-            let own = self.0.package.first();
-            if span.text() == "data" && first.as_ref().is_some_and(|first| !known(first) && Some(first) != own) {
+            if span.text() == "data" && first.as_ref().is_some_and(|first| !known(first)) {
                 let name = first.unwrap_or_default();
                 let message =
                     format!("data.{name} does not exist for a template; it has data.inventory and its data.lib");
@@ -343,9 +353,14 @@ fn foreign_data(parsed: &Parsed) -> Vec<Problem> {
     let mut data = Data(parsed, Vec::new());
     for import in &parsed.module.imports {
         let names = path(&import.refr).map(|(names, _)| names).unwrap_or_default();
-        if names.first().is_some_and(|first| first == "data") && names.get(1).is_none_or(|name| !known(name)) {
+        let allowed = match names.first().map(String::as_str) {
+            Some("data") => names.get(1).is_some_and(|name| known(name)),
+            Some("future") => true,
+            _ => false,
+        };
+        if !allowed {
             let message = format!(
-                "a template may import data.lib and data.inventory, not {}",
+                "a template may import data.lib, data.inventory and future.keywords, not {}",
                 names.join(".")
             );
             data.1
@@ -409,7 +424,7 @@ pub(crate) mod tests {
             "package a\nimport data.lib.x\nviolation[{\"msg\": \"x\"}] { x.f(1) }",
         );
         lib.value["spec"]["targets"][0]["libs"] = json!(["package x\nf(a) = a"]);
-        refused(&lib, "a.yaml libs[0]: a lib must be in package lib or below, not in x");
+        refused(&lib, "a.yaml libs[0]: a lib must be in a package below lib, not in x");
     }
 
     #[test]
@@ -417,13 +432,13 @@ pub(crate) mod tests {
         let mut document = template("A", "package a");
         document.value["spec"]["targets"][0]["code"] = json!([
             {"engine": "Other", "source": {}},
-            {"engine": "Rego", "source": {"version": "v1", "rego": "package a\nviolation contains {\"msg\": \"x\"} if lib.f(1)\nimport data.lib",
-                "libs": ["package lib\nf(x) := x"]}},
+            {"engine": "Rego", "source": {"version": "v1", "rego": "package a\nviolation contains {\"msg\": \"x\"} if x.f(1)\nimport data.lib.x",
+                "libs": ["package lib.x\nf(x) := x"]}},
         ]);
         // Imports stand before rules.
         assert!(load(&document).is_err());
         document.value["spec"]["targets"][0]["code"][1]["source"]["rego"] =
-            json!("package a\nimport data.lib\nviolation contains {\"msg\": \"x\"} if lib.f(1)");
+            json!("package a\nimport data.lib.x\nviolation contains {\"msg\": \"x\"} if x.f(1)");
         assert_eq!(
             load(&document)
                 .map(|template| match template.engine {

@@ -33,6 +33,8 @@ const OBJECTS: [&str; 3] = ["object", "oldObject", "namespaceObject"];
 const GIVEN_VARIABLES: [&str; 2] = ["anyObject", "params"];
 /// What no name of a template's variable or condition may begin with.
 const RESERVED: &str = "gatekeeper_internal_";
+/// What is wrong with an expression that is neither true nor false.
+const NOT_BOOLEAN: &str = "it must evaluate to bool";
 /// Longest message that an expression may compute, as in Kubernetes; a longer one does not count.
 const MAX_MESSAGE: usize = 5 << 10;
 
@@ -204,8 +206,8 @@ impl Program {
         asked
             .flat_map(|(one, answer)| match answer {
                 Ok(Value::Bool(true)) => Vec::new(),
-                // Whatever else it is, it is not true.
-                Ok(_) => vec![one.message(&context)],
+                Ok(Value::Bool(false)) => vec![one.message(&context)],
+                Ok(_) => self.failed(resulted(&one.text, NOT_BOOLEAN)),
                 Err(error) => self.failed(resulted(&one.text, &told(&error, &unknown))),
             })
             .collect()
@@ -220,7 +222,8 @@ impl Program {
         for (text, condition) in &self.conditions {
             match context.resolve(condition) {
                 Ok(Value::Bool(false)) => return Ok(false),
-                Ok(_) => {}
+                Ok(Value::Bool(true)) => {}
+                Ok(_) => failed.push(resulted(text, NOT_BOOLEAN)),
                 Err(error) => failed.push(resulted(text, &told(&error, unknown))),
             }
         }

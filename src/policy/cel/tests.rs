@@ -106,7 +106,10 @@ fn one_false_condition_is_enough_and_one_that_fails_is_not() {
         &["variables.who == 'a'", "object.missing"],
         &["expression 'object.missing' resulted in error: no such key: missing"],
     );
-    check(&["object.metadata.name"], &["no"]);
+    check(
+        &["object.metadata.name"],
+        &["expression 'object.metadata.name' resulted in error: it must evaluate to bool"],
+    );
     check(&["namespaceObject == null"], &["no"]);
 }
 
@@ -119,9 +122,12 @@ fn an_error_denies_unless_failures_are_ignored() {
     assert_eq!(ask(&source, &object, &json!({})), [expect]);
     source["failurePolicy"] = json!("Ignore");
     assert_eq!(ask(&source, &object, &json!({})), [""; 0]);
-    // What is neither true nor an error does not hold, and that is not ignored.
+    // What is neither true nor false is an error too.
     source["validations"] = json!([{"expression": "object.spec", "message": "no"}]);
-    assert_eq!(ask(&source, &object, &json!({})), ["no"]);
+    assert_eq!(ask(&source, &object, &json!({})), [""; 0]);
+    source["failurePolicy"] = json!("Fail");
+    let expect = "expression 'object.spec' resulted in error: it must evaluate to bool";
+    assert_eq!(ask(&source, &object, &json!({})), [expect]);
 }
 
 #[test]
