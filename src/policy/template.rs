@@ -82,7 +82,7 @@ impl Template {
         }
         match review.unusual_operation() {
             None => self.listed.is_empty() || point != EnforcementPoint::Validation,
-            Some(unusual) => self.mentioned.iter().any(|known| *known == unusual),
+            Some(unusual) => self.mentioned.contains(&unusual),
         }
     }
 }
