@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use git2::Oid;
 
 use super::bridge::{Bridge, Route};
-use super::git_attempt::{Attempt, local, storage};
+use super::git_attempt::{Attempt, local, once_local, storage};
 use super::git_auth::{Credentials, Proxy, Tls};
 use super::git_compose::{Composer, SourceTree};
 use super::git_error::FetchError;
@@ -218,6 +218,13 @@ impl GitFetcher {
     pub fn open(&self, namespace: &str, name: &str, commit: &str, ignore: Option<&str>) -> Option<GitTree> {
         let dir = self.source(namespace, name).ok()?.generations.existing()?;
         local(&dir, Oid::from_str(commit).ok()?, Showing::Artifact(ignore))
+    }
+
+    /// The same of a commit that others have followed since, as long as its objects are still there.
+    #[must_use]
+    pub fn open_former(&self, namespace: &str, name: &str, commit: &str, ignore: Option<&str>) -> Option<GitTree> {
+        let dir = self.source(namespace, name).ok()?.generations.existing()?;
+        once_local(&dir, Oid::from_str(commit).ok()?, Showing::Artifact(ignore))
     }
 
     /// Deletes what is kept of a source that is gone.

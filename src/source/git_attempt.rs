@@ -250,6 +250,12 @@ pub(super) fn local(dir: &Arc<RepoDir>, commit: Oid, showing: Showing<'_>) -> Op
     }
 }
 
+/// The same of a commit that may have been forgotten since: nothing is deleted from a repository while it is in use, and what
+/// lacks all the same is found out when it is read. That is no sign of a broken repository.
+pub(super) fn once_local(dir: &Arc<RepoDir>, commit: Oid, showing: Showing<'_>) -> Option<GitTree> {
+    GitTree::open(dir, commit, showing).ok()
+}
+
 fn parents(repo: &Repository, id: &str) -> Option<Vec<String>> {
     let odb = repo.odb().ok()?;
     let object = odb.read(Oid::from_str(id).ok()?).ok()?;

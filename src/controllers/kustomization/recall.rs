@@ -123,7 +123,7 @@ impl Run<'_> {
         let commit = revision.rsplit(':').next().unwrap_or_default().to_owned();
         let fetcher = Arc::clone(&shared.fetcher);
         let opened = tokio::task::spawn_blocking(move || {
-            let tree = fetcher.open(&source.namespace, &source.name, &commit, spec.ignore.as_deref())?;
+            let tree = fetcher.open_former(&source.namespace, &source.name, &commit, spec.ignore.as_deref())?;
             let commit = tree.describe();
             Some((commit, Arc::new(tree) as Arc<dyn Files>))
         });
