@@ -1,5 +1,7 @@
 //! What is changed while no Weir runs, and Git cannot be reached when the next one starts.
 
+use std::path::Path;
+
 use crate::ONE_AT_A_TIME;
 use crate::stand::{Cluster, Git, Manner, Weir, clean, data, deploys, is_ready};
 
@@ -13,7 +15,7 @@ const AS_GIT_SAYS: &str = "[[ $(kubectl get deployment/web -o 'jsonpath={.spec.r
      kubectl get service/web";
 
 /// Without a webhook, so that everything gets in.
-fn start(cluster: &Cluster, storage: &std::path::Path) -> Weir {
+fn start(cluster: &Cluster, storage: &Path) -> Weir {
     let manner = Manner {
         without_webhook: true,
         storage: Some(storage),
@@ -30,6 +32,23 @@ fn told(reason: &str, words: &str) -> String {
     )
 }
 
+/// A Weir that keeps its files there and has applied the shop.
+fn applied(cluster: &Cluster, git: &Git, storage: &Path) -> Weir {
+    let weir = start(cluster, storage);
+    cluster.apply(&deploys("guard-shop", &git.url(), "./shop"));
+    cluster.eventually("the shop is applied", &is_ready("guard-shop"));
+    weir
+}
+
+/// What gets in while Weir runs is put back.
+fn is_put_back(cluster: &Cluster) {
+    cluster.ok("alice patch configmap settings --type=merge -p '{\"data\":{\"greeting\":\"go away\"}}'");
+    cluster.eventually(
+        "it is put back",
+        "[[ $(kubectl get configmap/settings -o 'jsonpath={.data.greeting}') == welcome ]]",
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_disk_is_enough_to_put_back_what_was_changed_while_weir_was_down() {
     let _one = ONE_AT_A_TIME.lock().await;
@@ -37,9 +56,7 @@ async fn what_is_on_disk_is_enough_to_put_back_what_was_changed_while_weir_was_d
     clean(&cluster);
     let mut git = Git::new(&[("shop/shop.yaml", &data("shop.yaml"))]);
     let storage = tempfile::tempdir().unwrap();
-    let weir = start(&cluster, storage.path());
-    cluster.apply(&deploys("guard-shop", &git.url(), "./shop"));
-    cluster.eventually("the shop is applied", &is_ready("guard-shop"));
+    let weir = applied(&cluster, &git, storage.path());
     drop(weir);
     git.server.stop();
 
@@ -55,11 +72,7 @@ async fn what_is_on_disk_is_enough_to_put_back_what_was_changed_while_weir_was_d
     let weir = start(&cluster, storage.path());
     cluster.eventually("the artifact on disk is enough", AS_GIT_SAYS);
     // And from then on what gets in is put back as ever.
-    cluster.ok("alice patch configmap settings --type=merge -p '{\"data\":{\"greeting\":\"go away\"}}'");
-    cluster.eventually(
-        "it is put back",
-        "[[ $(kubectl get configmap/settings -o 'jsonpath={.data.greeting}') == welcome ]]",
-    );
+    is_put_back(&cluster);
     drop(weir);
     clean(&cluster);
 }
@@ -127,9 +140,7 @@ async fn a_commit_that_cannot_be_applied_does_not_keep_what_was_changed_while_we
     clean(&cluster);
     let git = Git::new(&[("shop/shop.yaml", &data("shop.yaml"))]);
     let storage = tempfile::tempdir().unwrap();
-    let weir = start(&cluster, storage.path());
-    cluster.apply(&deploys("guard-shop", &git.url(), "./shop"));
-    cluster.eventually("the shop is applied", &is_ready("guard-shop"));
+    let weir = applied(&cluster, &git, storage.path());
     git.repo.commit(&[("shop/broken.yaml", "kind: {")], "Break it");
     cluster.ok(
         "kubectl -n flux-system annotate --overwrite gitrepository guard-shop reconcile.fluxcd.io/requestedAt=broken",
@@ -144,11 +155,7 @@ async fn a_commit_that_cannot_be_applied_does_not_keep_what_was_changed_while_we
     cluster.eventually("it is told", &told("DriftReverted", "which was applied last:"));
     cluster.ok(broken);
     // The book is filled, so what gets in is put back at once.
-    cluster.ok("alice patch configmap settings --type=merge -p '{\"data\":{\"greeting\":\"go away\"}}'");
-    cluster.eventually(
-        "it is put back",
-        "[[ $(kubectl get configmap/settings -o 'jsonpath={.data.greeting}') == welcome ]]",
-    );
+    is_put_back(&cluster);
     drop(weir);
     clean(&cluster);
 }
@@ -160,9 +167,7 @@ async fn a_freeze_outlasts_a_restart_and_what_was_changed_in_it_is_put_back_when
     clean(&cluster);
     let git = Git::new(&[("shop/shop.yaml", &data("shop.yaml"))]);
     let storage = tempfile::tempdir().unwrap();
-    let weir = start(&cluster, storage.path());
-    cluster.apply(&deploys("guard-shop", &git.url(), "./shop"));
-    cluster.eventually("the shop is applied", &is_ready("guard-shop"));
+    let weir = applied(&cluster, &git, storage.path());
     cluster.ok("weir freeze --for 30m 'incident 42'");
     cluster.ok(EDITS);
     drop(weir);
