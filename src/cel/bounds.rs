@@ -1,8 +1,8 @@
 //! What one evaluation of expressions may make.
 //!
-//! The evaluator copies values where Go shares them and knows no bound, and whatever an expression makes is made within one step:
-//! `a + a` of a variable that was made so, thirty times, is a thousand million. So `check` puts calls of the functions here around
-//! what becomes part of something larger, and functions whose result may be much larger than their arguments are ours. A
+//! Whatever an expression makes is made within one step: `a + a` of a variable that was made so, thirty times, is a thousand
+//! million. So `check` marks what becomes part of something larger ([`KEPT`]), puts calls of the functions here around what
+//! the library makes much of, and functions whose result may be much larger than their arguments are ours. A
 //! breach cannot be caught by an expression: it is noted here, on the thread that evaluates.
 
 use std::cell::RefCell;
@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use kube_cel::cel::extractors::{Arguments, This};
 use kube_cel::cel::{Context, ExecutionError, Value};
+use serde_json::Value as Json;
 
+use super::run::Failure;
+use super::values::Val;
 use crate::core::regexes::{self, Refused};
 
 /// Most bytes that one evaluation may make, freed ones counted too: what a policy makes of an object of three megabytes, the
@@ -68,7 +71,8 @@ pub(crate) fn breach() -> Option<String> {
     METER.with_borrow_mut(|meter| meter.breach.take())
 }
 
-fn charge(bytes: usize) -> Result<(), ExecutionError> {
+/// Counts what is made.
+pub(super) fn charge(bytes: usize) -> Result<(), Failure> {
     let made = METER.with_borrow_mut(|meter| {
         meter.made = meter.made.saturating_add(bytes);
         meter.made
@@ -79,66 +83,97 @@ fn charge(bytes: usize) -> Result<(), ExecutionError> {
     Ok(())
 }
 
-fn refuse<T>(why: String) -> Result<T, ExecutionError> {
+/// Counts an element that a loop adds to its list. What it holds was counted before.
+pub(super) fn element() -> Result<(), Failure> {
+    charge(ELEMENT)
+}
+
+/// Counts what becomes part of something larger.
+pub(super) fn kept(value: &Val<'_>) -> Result<(), Failure> {
+    charge(size(value, 0)?)
+}
+
+fn refuse<T>(why: String) -> Result<T, Failure> {
     METER.with_borrow_mut(|meter| meter.breach.get_or_insert_with(|| why.clone()).clone());
-    Err(ExecutionError::function_error("evaluation", why))
+    Err(Failure::Told(why))
+}
+
+/// A failure as the library's functions say it.
+fn failed(failure: Failure) -> ExecutionError {
+    ExecutionError::function_error("evaluation", failure)
 }
 
 /// How many bytes a value takes.
-fn size(value: &Value, level: usize) -> Result<usize, ExecutionError> {
+fn size(value: &Val<'_>, level: usize) -> Result<usize, Failure> {
     if level > MAX_LEVELS {
         return refuse(format!("a value would be nested more than {MAX_LEVELS} deep"));
     }
-    let within = |sum: usize, value: &Value| Ok(sum.saturating_add(size(value, level + 1)?));
+    let within = |sum: usize, value: &Val<'_>| -> Result<usize, Failure> {
+        let sum = sum.saturating_add(size(value, level + 1)?);
+        // What is shared may be far larger than what holds it: no further than the bound.
+        if sum > MAX_MADE {
+            charge(sum)?;
+        }
+        Ok(sum)
+    };
     Ok(match value {
-        Value::String(text) => ELEMENT + text.len(),
-        Value::Bytes(bytes) => ELEMENT + bytes.len(),
-        Value::List(items) => items.iter().try_fold(ELEMENT, within)?,
-        Value::Map(map) => map.map.values().try_fold(2 * ELEMENT * map.map.len(), within)?,
-        _ => ELEMENT,
+        Val::Part(json) => part(json),
+        Val::List(items) => items.iter().try_fold(ELEMENT, within)?,
+        Val::Map(entries) => {
+            let values = entries.iter().map(|(_, value)| value);
+            values.into_iter().try_fold(2 * ELEMENT * entries.len(), within)?
+        }
+        Val::Optional(Some(value)) => within(ELEMENT, value)?,
+        Val::Other(Value::Bytes(bytes)) => ELEMENT + bytes.len(),
+        value => ELEMENT + value.text().map_or(0, str::len),
     })
+}
+
+/// How many bytes a part of a document takes, which is no deeper than documents may be.
+fn part(json: &Json) -> usize {
+    match json {
+        Json::String(text) => ELEMENT + text.len(),
+        Json::Array(items) => items.iter().map(part).fold(ELEMENT, usize::saturating_add),
+        Json::Object(fields) => {
+            let values = fields.values().map(part);
+            values.fold(2 * ELEMENT * fields.len(), usize::saturating_add)
+        }
+        _ => ELEMENT,
+    }
 }
 
 /// Gives a context these functions.
 pub(super) fn install(context: &mut Context<'_>) {
     type Answer = Result<Value, ExecutionError>;
-    context.add_function(KEPT, |value: Value| -> Answer {
-        charge(size(&value, 0)?)?;
-        Ok(value)
-    });
     context.add_function(PARTED, |value: Value| -> Answer {
         if let Value::String(text) = &value {
-            charge(text.len().saturating_mul(ELEMENT))?;
+            charge(text.len().saturating_mul(ELEMENT)).map_err(failed)?;
         }
         Ok(value)
     });
     context.add_function(COMPARES, |value: Value| -> Answer {
         if let Value::List(items) = &value {
-            charge(items.len().saturating_mul(items.len()) / COMPARED)?;
+            charge(items.len().saturating_mul(items.len()) / COMPARED).map_err(failed)?;
         }
         Ok(value)
     });
     context.add_function(COUNTED, |value: Value| -> Answer {
         if let Value::Int(count) = value {
-            charge(usize::try_from(count).unwrap_or(0).saturating_mul(ELEMENT))?;
+            charge(usize::try_from(count).unwrap_or(0).saturating_mul(ELEMENT)).map_err(failed)?;
         }
         Ok(value)
     });
     context.add_function(FORMAT, |value: Value| -> Answer {
         if let Value::String(text) = &value {
-            precise(text)?;
+            precise(text).map_err(failed)?;
         }
         Ok(value)
     });
     context.add_function("replace", replace);
-    context.add_function("join", join);
-    context.add_function("matches", |This(this): This<Arc<String>>, pattern: Arc<String>| {
-        compiled("matches", &pattern, &this).map(|compiled| compiled.regex.is_match(&this))
-    });
     context.add_function(
         "find",
         |This(this): This<Arc<String>>, pattern: Arc<String>| -> Answer {
-            let compiled = compiled("find", &pattern, &this)?;
+            let compiled = compiled("find", &pattern, &this).map_err(failed)?;
             Ok(compiled.regex.find(&this).map_or("", |found| found.as_str()).into())
         },
     );
@@ -146,7 +181,7 @@ pub(super) fn install(context: &mut Context<'_>) {
 }
 
 /// Refuses a format that asks for very many digits.
-fn precise(format: &str) -> Result<(), ExecutionError> {
+fn precise(format: &str) -> Result<(), Failure> {
     for rest in format.split("%.").skip(1) {
         let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
         if digits.parse::<usize>().is_ok_and(|digits| digits > MAX_PRECISION) || digits.len() > 3 {
@@ -171,31 +206,12 @@ fn replace(This(this): This<Arc<String>>, Arguments(arguments): Arguments) -> Re
         _ => usize::MAX,
     };
     let places = (this.len() / from.len().max(1) + 1).min(most);
-    charge(this.len().saturating_add(places.saturating_mul(to.len())))?;
+    charge(this.len().saturating_add(places.saturating_mul(to.len()))).map_err(failed)?;
     Ok(this.replacen(from.as_str(), &to, most).into())
 }
 
-fn join(This(this): This<Arc<Vec<Value>>>, Arguments(arguments): Arguments) -> Result<Value, ExecutionError> {
-    let separator = match arguments.first() {
-        Some(Value::String(separator)) => Arc::clone(separator),
-        _ => Arc::default(),
-    };
-    let mut out = String::new();
-    for (index, part) in this.iter().enumerate() {
-        let Value::String(part) = part else {
-            return Err(ExecutionError::function_error("join", "expected a list of strings"));
-        };
-        charge(part.len() + separator.len())?;
-        if index > 0 {
-            out.push_str(&separator);
-        }
-        out.push_str(part);
-    }
-    Ok(out.into())
-}
-
 fn find_all(This(this): This<Arc<String>>, Arguments(arguments): Arguments) -> Result<Value, ExecutionError> {
-    let compiled = compiled("findAll", text("findAll", &arguments, 0)?.as_str(), &this)?;
+    let compiled = compiled("findAll", text("findAll", &arguments, 0)?.as_str(), &this).map_err(failed)?;
     let most = match arguments.get(1) {
         Some(Value::Int(most)) => usize::try_from(*most).unwrap_or(usize::MAX),
         _ => usize::MAX,
@@ -208,9 +224,9 @@ fn find_all(This(this): This<Arc<String>>, Arguments(arguments): Arguments) -> R
 }
 
 /// The compiled form of a pattern, as Go reads it.
-fn compiled(function: &str, pattern: &str, text: &str) -> Result<Arc<regexes::Compiled>, ExecutionError> {
+pub(super) fn compiled(function: &str, pattern: &str, text: &str) -> Result<Arc<regexes::Compiled>, Failure> {
     regexes::compiled(pattern, text.len()).map_err(|refused| match refused {
-        Refused::Invalid => ExecutionError::function_error(function, format!("{pattern:?} is no regular expression")),
-        Refused::TooLarge(why) => refuse::<()>(why).err().unwrap_or(ExecutionError::NoSuchOverload),
+        Refused::Invalid => Failure::Told(format!("{function}: {pattern:?} is no regular expression")),
+        Refused::TooLarge(why) => refuse::<()>(why).err().unwrap_or_else(Failure::overload),
     })
 }

@@ -1,30 +1,22 @@
-//! Parses expressions, refuses what could not be evaluated, and makes loops look at the clock.
+//! Parses expressions and refuses what could not be evaluated.
 //!
 //! Guarantees: text and nesting are bounded; every variable and function that an expression names exists; what the
-//! evaluator does not know (messages of protocol buffers) is refused here; each turn of a loop first calls [`ALIVE`], which
-//! fails once the time is up; numbers are compared whatever their types. `variables.name` becomes one variable, so that reading it copies nothing else.
+//! evaluator does not know (messages of protocol buffers) is refused here; what becomes part of something larger is marked for
+//! `bounds`. `variables.name` becomes one variable.
 
 use std::collections::HashSet;
 
+use kube_cel::cel::Context;
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use kube_cel::cel::parser::{Expression, Parser};
-use kube_cel::cel::{Context, ExecutionError};
 
 use super::bounds::{GUARDED, KEPT};
+use super::code::exists;
 
 /// Longest expression. The longest in Gatekeeper's library has 600 bytes; the parser's time grows with the text.
 const MAX_BYTES: usize = 16 << 10;
 /// Deepest nesting, half of the parser's own default: each level takes several frames of the stack.
 const MAX_DEPTH: u16 = 48;
-
-/// A function that fails when the time is up; no expression can name it itself.
-pub(super) const ALIVE: &str = "@alive";
-/// Functions that compare as CEL does, where the evaluator's own operators take `2` and `2.0` for different; no expression
-/// can name them itself.
-pub(super) const EQUAL: &str = "@equal";
-pub(super) const DIFFERENT: &str = "@different";
-/// The variable that holds the end of the time.
-pub(crate) const END: &str = "@end";
 
 /// What expressions may name.
 pub(crate) struct Names {
@@ -170,8 +162,6 @@ impl Walk<'_> {
                 }
                 self.bound.truncate(outside);
                 self.gathering.pop();
-                let go_on = std::mem::take(&mut each.loop_cond);
-                each.loop_cond = while_alive(id, go_on);
             }
         }
         Ok(())
@@ -204,9 +194,9 @@ impl Walk<'_> {
         let mut qualified = false;
         if named {
             if let Some(Expr::Ident(prefix)) = call.target.as_ref().map(|target| &target.expr) {
-                qualified = self.exists(&format!("{prefix}.{}", call.func_name));
+                qualified = exists(self.functions, &format!("{prefix}.{}", call.func_name));
             }
-            if !qualified && !self.exists(&call.func_name) {
+            if !qualified && !exists(self.functions, &call.func_name) {
                 return Err(format!("there is no function {:?}", call.func_name));
             }
         }
@@ -220,14 +210,6 @@ impl Walk<'_> {
         // The evaluator takes a field that is missing for an error in `a.?b`, but not in `a[?'b']`, which is the same.
         if call.func_name == operators::OPT_SELECT {
             operators::OPT_INDEX.clone_into(&mut call.func_name);
-        }
-        // What is compared with a text is no number, and the operator is faster.
-        if !call.args.iter().any(is_no_number) {
-            match call.func_name.as_str() {
-                operators::EQUALS => EQUAL.clone_into(&mut call.func_name),
-                operators::NOT_EQUALS => DIFFERENT.clone_into(&mut call.func_name),
-                _ => {}
-            }
         }
         Ok(())
     }
@@ -279,28 +261,6 @@ impl Walk<'_> {
             args: vec![argument],
         });
     }
-
-    /// A call without arguments tells by its error whether the function is there.
-    fn exists(&self, function: &str) -> bool {
-        let call = Expr::Call(CallExpr {
-            func_name: function.to_owned(),
-            target: None,
-            args: Vec::new(),
-        });
-        let answer = self.functions.resolve(&IdedExpr { id: 0, expr: call });
-        !matches!(answer, Err(ExecutionError::UndeclaredReference(_)))
-    }
-}
-
-/// Whether a value certainly is no number, and holds none.
-fn is_no_number(expression: &IdedExpr) -> bool {
-    let Expr::Literal(literal) = &expression.expr else {
-        return false;
-    };
-    !matches!(
-        literal,
-        LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)
-    )
 }
 
 /// Whether a value may be absent; selecting from it then gives what may be absent again.
@@ -352,19 +312,4 @@ fn optional_index(id: u64, operand: IdedExpr, field: &str) -> Expr {
         target: None,
         args: vec![operand, IdedExpr { id, expr: field }],
     })
-}
-
-/// `@alive(@end) ? condition : false`. Not `&&`, which may swallow the error of one side.
-fn while_alive(id: u64, condition: IdedExpr) -> IdedExpr {
-    let of = |expr: Expr| IdedExpr { id, expr };
-    let call = |name: &str, args: Vec<IdedExpr>| {
-        of(Expr::Call(CallExpr {
-            func_name: name.to_owned(),
-            target: None,
-            args,
-        }))
-    };
-    let alive = call(ALIVE, vec![of(Expr::Ident(END.to_owned()))]);
-    let no = of(Expr::Literal(LiteralValue::Boolean(false.into())));
-    call(operators::CONDITIONAL, vec![alive, condition, no])
 }

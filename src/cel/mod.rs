@@ -3,15 +3,20 @@
 //! Flow: [`Names`] says what an expression may name; [`Expression::compile`] parses and checks it; [`Expression::is_true`]
 //! asks it with values for the names.
 //!
-//! Guarantees: text and nesting are bounded before anything is parsed; an evaluation ends within its budget (every turn of
-//! every loop looks at the clock, see `check`) and makes only so much (`bounds`); whatever the evaluator does, an error or a
-//! panic, comes back as words. Unlike for Flux's evaluator, `in` finds no whole number among fractions (`2 in [2.0]` is false, though `2 == 2.0`).
+//! Guarantees: text and nesting are bounded before anything is parsed; an evaluation ends within its budget (loops look at the clock) and makes only so much (`bounds`); whatever the evaluator does, an error or a panic, comes back as
+//! words.
+//!
+//! The library parses, and knows Kubernetes' functions. Evaluating (`code`, `run`, `values`, `calls`) is ours: the library copies
+//! what it selects, and a policy selects from whole objects all the time.
 
 pub(crate) mod bounds;
+mod calls;
 mod check;
+mod code;
 pub mod health;
 mod output;
 pub mod ready;
+mod run;
 mod values;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,39 +25,26 @@ use std::time::Duration;
 
 use kube_cel::KubeCelExt;
 use kube_cel::cel::extractors::This;
-use kube_cel::cel::{Context, ExecutionError, Value, parser};
+use kube_cel::cel::{Context, ResolveResult, Value, parser};
 use regorus::utils::limits::monotonic_now;
 use serde_json::Value as Json;
 
-use check::{ALIVE, DIFFERENT, EQUAL, looked_for};
-pub(crate) use check::{END, Names, parse, variable};
-pub(crate) use values::{from_json, without_fields};
+use check::looked_for;
+pub(crate) use check::{Names, variable};
+pub(crate) use code::{Node, Table, outer};
+pub(crate) use run::{Failure, Run};
+pub(crate) use values::Val;
 
 /// Longest time for one expression. It looks at one object, which takes microseconds; a loop within loops over a large one
 /// may take milliseconds.
 const BUDGET: Duration = Duration::from_millis(200);
 
-/// Functions of CEL and of Kubernetes, and the one by which loops look at the clock.
-pub(crate) static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
+/// Functions of CEL and of Kubernetes.
+static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
     let mut context = Context::default().with_all();
-    context.add_function(ALIVE, |end: i64| -> Result<bool, ExecutionError> {
-        if is_over(end) {
-            Err(ExecutionError::function_error("evaluation", "the time is up"))
-        } else {
-            Ok(true)
-        }
-    });
-    context.add_function(EQUAL, |one: Value, other: Value| -> Result<bool, ExecutionError> {
-        Ok(one == other)
-    });
-    context.add_function(DIFFERENT, |one: Value, other: Value| -> Result<bool, ExecutionError> {
-        Ok(one != other)
-    });
     bounds::install(&mut context);
-    // For type checkers, of which there is none here.
-    context.add_function("dyn", |This(value): This<Value>| -> Result<Value, ExecutionError> {
-        Ok(value)
-    });
+    // Known by name; `calls` answers it.
+    context.add_function("dyn", |This(value): This<Value>| -> ResolveResult { Ok(value) });
     context
 });
 
@@ -61,6 +53,14 @@ pub(crate) static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
 pub struct Expression {
     text: String,
     parsed: parser::Expression,
+    table: Table,
+    node: Node,
+}
+
+/// Parses and checks one expression of several that share variables.
+pub(crate) fn parse(text: &str, names: &Names, table: &mut Table) -> Result<Node, String> {
+    let parsed = check::parse(text, names, &FUNCTIONS)?;
+    code::compile(&parsed, table, &FUNCTIONS)
 }
 
 impl Expression {
@@ -70,10 +70,19 @@ impl Expression {
     /// Quotes the expression and says what is wrong with it.
     pub(crate) fn compile(text: &str, names: &Names) -> Result<Self, String> {
         let refused = |why: String| format!("failed to parse the CEL expression '{text}': {why}");
-        let parsed = quietly(|| parse(text, names, &FUNCTIONS)).unwrap_or_else(|| Err("the parser gave up".to_owned()));
+        let mut table = Table::default();
+        let read = || {
+            let parsed = check::parse(text, names, &FUNCTIONS)?;
+            let node = code::compile(&parsed, &mut table, &FUNCTIONS)?;
+            Ok((parsed, node))
+        };
+        let read = quietly(read).unwrap_or_else(|| Err("the parser gave up".to_owned()));
+        let (parsed, node) = read.map_err(refused)?;
         Ok(Self {
             text: text.to_owned(),
-            parsed: parsed.map_err(refused)?,
+            parsed,
+            table,
+            node,
         })
     }
 
@@ -84,13 +93,14 @@ impl Expression {
     pub(crate) fn is_true<'a>(&self, values: impl IntoIterator<Item = (&'a str, &'a Json)>) -> Result<bool, String> {
         let failed = |why: &str| Err(format!("failed to evaluate the CEL expression '{}': {why}", self.text));
         let end = monotonic_now().map_or(i64::MAX, |now| nanos(now.saturating_add(BUDGET)));
-        let mut context = FUNCTIONS.new_inner_scope();
+        let mut run = Run::new(&self.table, end);
         for (name, value) in values {
-            context.add_variable_from_value(name, from_json(value));
+            if let Some(number) = self.table.find(name) {
+                run.set(number, Val::of(value));
+            }
         }
-        context.add_variable_from_value(END, end);
         bounds::begin();
-        let answer = quietly(|| context.resolve(&self.parsed));
+        let answer = quietly(|| run.value(&self.node));
         // An error may be swallowed by the other side of an `||`; the clock is not.
         if is_over(end) {
             return failed(&format!("it did not end within {} ms", BUDGET.as_millis()));
@@ -99,23 +109,23 @@ impl Expression {
             return failed(&breach);
         }
         match answer {
-            Some(Ok(Value::Bool(answer))) => Ok(answer),
+            Some(Ok(Val::Bool(answer))) => Ok(answer),
             Some(Ok(_)) => failed("the result is not a boolean"),
-            Some(Err(error)) => failed(&words(&error, &self.parsed)),
+            Some(Err(failure)) => failed(&self.words(&failure)),
             None => failed("the evaluator failed in itself"),
         }
     }
-}
 
-/// What went wrong, in the words of Flux's evaluator where it has some: what `has` looks for is named as a whole.
-fn words(error: &ExecutionError, expression: &parser::Expression) -> String {
-    match error {
-        ExecutionError::NoSuchKey(key) => match looked_for(expression, key) {
-            Some(path) => format!("no such attribute(s): {path}"),
-            None => format!("no such key: {key}"),
-        },
-        ExecutionError::UndeclaredReference(name) => format!("no such attribute(s): {name}"),
-        other => other.to_string(),
+    /// What went wrong, in the words of Flux's evaluator where it has some: what `has` looks for is named as a whole.
+    fn words(&self, failure: &Failure) -> String {
+        match failure {
+            Failure::NoSuchKey(key) => match looked_for(&self.parsed, key) {
+                Some(path) => format!("no such attribute(s): {path}"),
+                None => format!("no such key: {key}"),
+            },
+            Failure::Unknown(number) => format!("no such attribute(s): {}", self.table.name(*number)),
+            Failure::Told(why) => why.clone(),
+        }
     }
 }
 
@@ -208,6 +218,19 @@ mod tests {
             ask("fetch(status)", &json!({})).unwrap_err(),
             "failed to parse the CEL expression 'fetch(status)': there is no function \"fetch\""
         );
+    }
+
+    #[test]
+    fn a_long_chain_is_asked_on_a_small_stack_or_refused() {
+        let chain = |links: usize| "1 + ".repeat(links) + "1 > 0";
+        assert_eq!(ask(&chain(100), &json!({})), Ok(true));
+        let error = ask(&chain(300), &json!({})).unwrap_err();
+        assert!(
+            error.ends_with("is nested more than 256 deep; use variables"),
+            "{error}"
+        );
+        let sides = vec!["status.a == 1"; 300].join(" || ");
+        assert_eq!(ask(&sides, &json!({"status": {"a": 1}})), Ok(true));
     }
 
     #[test]

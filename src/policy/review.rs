@@ -9,7 +9,7 @@ use regorus::Value;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::cel::Documents;
+use super::cel;
 use crate::core::object::{Gvk, Object};
 
 /// What a request does.
@@ -63,7 +63,7 @@ pub struct Review {
     /// Whether an ExpansionTemplate made the object.
     generated: bool,
     input: OnceLock<Value>,
-    cel: OnceLock<Documents>,
+    cel: OnceLock<Json>,
 }
 
 impl Review {
@@ -300,9 +300,9 @@ impl Review {
         &self.request
     }
 
-    /// The same for templates in CEL, made once.
-    pub(crate) fn cel(&self) -> &Documents {
-        self.cel.get_or_init(|| Documents::of(self))
+    /// The same for templates in CEL, without the objects; made once.
+    pub(crate) fn cel_request(&self) -> &Json {
+        self.cel.get_or_init(|| cel::request(self))
     }
 
     fn part(&self, key: &str) -> Option<&Json> {

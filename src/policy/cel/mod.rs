@@ -1,24 +1,21 @@
 //! Templates in CEL (`K8sNativeValidation`), as Gatekeeper and Kubernetes' own admission policies have them.
 //!
-//! Flow: [`Program::compile`] parses and checks every expression; [`Program::violations`] computes the variables in their
-//! order, asks the match conditions, and says which validations do not hold.
+//! Flow: [`Program::compile`] parses and checks every expression; [`Program::violations`] asks the match conditions, and says
+//! which validations do not hold. Variables are computed when the first expression that needs them is asked, in their order.
 //!
 //! Guarantees: an expression names only variables and functions that exist, or it does not load; an evaluation ends within
-//! its deadline (every step of every loop looks at it, see `crate::cel`); an error denies unless the template says
+//! its deadline (loops look at it, see `crate::cel`); an error denies unless the template says
 //! `failurePolicy: Ignore`; a variable that cannot be computed matters only where it is used.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use kube_cel::cel::parser::Expression;
-use kube_cel::cel::{Context, ExecutionError, Value};
 use serde_json::Value as Json;
 
 use super::rego::program::Deadline;
 use super::rego::{EngineError, fenced};
 use super::review::Review;
 use super::source::Problem;
-use crate::cel::{END, FUNCTIONS, Names, bounds, from_json, parse as checked, variable as named, without_fields};
+use crate::cel::{Failure, Names, Node, Run, Table, Val, bounds, outer, parse as checked, variable as named};
 
 /// The engine's name in a template.
 pub(crate) const ENGINE: &str = "K8sNativeValidation";
@@ -40,92 +37,85 @@ const MAX_MESSAGE: usize = 5 << 10;
 
 /// A compiled template.
 pub(crate) struct Program {
-    conditions: Vec<(String, Expression)>,
-    variables: Vec<(String, Expression)>,
+    table: Table,
+    conditions: Vec<(String, Code)>,
+    variables: Vec<Variable>,
     validations: Vec<Validation>,
     /// Whether what cannot be evaluated passes.
     ignores_failures: bool,
 }
 
+/// An expression, and the variables of the template without which it cannot be asked, first ones first.
+struct Code {
+    node: Node,
+    needs: Vec<usize>,
+}
+
+struct Variable {
+    name: String,
+    /// Its number among all names.
+    number: usize,
+    code: Code,
+}
+
 struct Validation {
     text: String,
-    expression: Expression,
+    expression: Code,
     message: Option<String>,
-    message_expression: Option<Expression>,
+    message_expression: Option<Code>,
 }
 
-/// A request as every template in CEL sees it: converted once, asked by each.
-#[derive(Clone)]
-pub(crate) struct Documents(Arc<Context<'static>>);
-
-impl std::fmt::Debug for Documents {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Documents")
-    }
-}
-
-impl Documents {
-    /// Converts a review. A deleted object is the old one only, as for Kubernetes' own policies; `anyObject` is either.
-    pub(crate) fn of(review: &Review) -> Self {
-        let value = |document: Option<&Json>| document.map_or(Value::Null, from_json);
-        let (object, old) = (value(review.object()), value(review.old_object()));
-        let mut context = FUNCTIONS.new_inner_scope();
-        context.add_variable_from_value(named("anyObject"), object.clone());
-        let object = if review.is_deletion() { Value::Null } else { object };
-        context.add_variable_from_value("object", object);
-        context.add_variable_from_value("oldObject", old);
-        context.add_variable_from_value("request", without_fields(review.request(), &OBJECTS));
-        context.add_variable_from_value("namespaceObject", value(review.namespace_object()));
-        Self(Arc::new(context))
-    }
+/// The request as templates in CEL see it: the objects have variables of their own.
+pub(crate) fn request(review: &Review) -> Json {
+    let fields = review.request().as_object().into_iter().flatten();
+    let fields = fields.filter(|(name, _)| !OBJECTS.contains(&name.as_str()));
+    Json::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 impl Program {
     /// Reads the `source` of a template's code.
     pub(crate) fn compile(origin: &str, source: &Json) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
         let given: Vec<&str> = GIVEN.into_iter().chain([CONSTRAINT]).collect();
         let (mut names, mut within) = (
             Names::new(&GIVEN, &GIVEN_VARIABLES),
             Names::new(&given, &GIVEN_VARIABLES),
         );
-        let mut parse = |place: String, text: &str, names: &Names| match checked(text, names, &FUNCTIONS) {
-            Ok(expression) => Some(expression),
-            Err(message) => {
-                problems.push(Problem::new(origin, format!("{place}: {message}")));
-                None
-            }
-        };
-        let mut variables = Vec::new();
+        let mut reader = Reader::new(origin);
         for (index, entry) in list(source, "variables").enumerate() {
             let name = text(entry, "name").unwrap_or_default().to_owned();
             let expression = text(entry, "expression").unwrap_or_default();
-            let parsed = parse(format!("variables[{index}].expression"), expression, &within);
+            let code = reader.read(&format!("variables[{index}].expression"), expression, &within);
             names.add(&name);
             within.add(&name);
-            variables.extend(parsed.map(|parsed| (name, parsed)));
+            reader.variable(name, code);
         }
         let mut conditions = Vec::new();
         // In the singular, as Gatekeeper reads it.
         for (index, entry) in list(source, "matchCondition").enumerate() {
             let expression = text(entry, "expression").unwrap_or_default();
-            let parsed = parse(format!("matchCondition[{index}].expression"), expression, &names);
-            conditions.extend(parsed.map(|parsed| (expression.to_owned(), parsed)));
+            let code = reader.read(&format!("matchCondition[{index}].expression"), expression, &names);
+            conditions.extend(code.map(|code| (expression.to_owned(), code)));
         }
         let mut validations = Vec::new();
         for (index, entry) in list(source, "validations").enumerate() {
             let expression = text(entry, "expression").unwrap_or_default();
-            let parsed = parse(format!("validations[{index}].expression"), expression, &names);
+            let code = reader.read(&format!("validations[{index}].expression"), expression, &names);
             let place = format!("validations[{index}].messageExpression");
-            let message = text(entry, "messageExpression").map(|message| parse(place, message, &names));
-            let Some(parsed) = parsed else { continue };
+            let message = text(entry, "messageExpression").map(|message| reader.read(&place, message, &names));
+            let Some(code) = code else { continue };
             validations.push(Validation {
                 text: expression.to_owned(),
-                expression: parsed,
+                expression: code,
                 message: text(entry, "message").map(|message| message.trim().to_owned()),
                 message_expression: message.flatten(),
             });
         }
+        let Reader {
+            mut problems,
+            table,
+            variables,
+            ..
+        } = reader;
         for (field, reserved) in [("variables", &GIVEN_VARIABLES[..]), ("matchCondition", &[])] {
             for (index, name) in list(source, field).filter_map(|entry| text(entry, "name")).enumerate() {
                 if name.starts_with(RESERVED) || reserved.contains(&name) {
@@ -149,6 +139,7 @@ impl Program {
         }
         if problems.is_empty() {
             Ok(Self {
+                table,
                 conditions,
                 variables,
                 validations,
@@ -167,7 +158,7 @@ impl Program {
         deadline: Deadline,
     ) -> Result<Vec<String>, EngineError> {
         bounds::begin();
-        let found = fenced(|| Ok(self.evaluate(review.cel(), constraint, deadline)))?;
+        let found = fenced(|| Ok(self.evaluate(review, constraint, deadline)))?;
         if let Some(breach) = bounds::breach() {
             return Err(EngineError::new(breach));
         }
@@ -176,55 +167,55 @@ impl Program {
         Ok(found)
     }
 
-    fn evaluate(&self, documents: &Documents, constraint: &Json, deadline: Deadline) -> Vec<String> {
-        let mut context = documents.0.new_inner_scope();
-        let parameters = constraint.pointer("/spec/parameters").map_or(Value::Null, from_json);
-        context.add_variable_from_value(named("params"), parameters);
-        context.add_variable_from_value(END, deadline.end_nanos());
-        // Only variables can name it: everything else was checked without.
-        context.add_variable_from_value(CONSTRAINT, from_json(constraint));
-        let mut unknown = HashMap::new();
-        for (name, variable) in &self.variables {
-            match context.resolve(variable) {
-                Ok(value) => context.add_variable_from_value(named(name), value),
-                Err(error) => {
-                    let error = told(&error, &unknown);
-                    let why = format!("composited variable {name:?} fails to evaluate: {error}");
-                    unknown.insert(named(name), why);
-                }
-            }
+    fn evaluate(&self, review: &Review, constraint: &Json, deadline: Deadline) -> Vec<String> {
+        let mut asked = Asked {
+            program: self,
+            run: Run::new(&self.table, deadline.end_nanos()),
+            computed: vec![false; self.variables.len()],
+            unknown: HashMap::new(),
+        };
+        let object = review.object();
+        asked.set(&named("anyObject"), document(object));
+        // A deleted object is the old one only, as for Kubernetes' own policies; `anyObject` is either.
+        asked.set("object", document(object.filter(|_| !review.is_deletion())));
+        asked.set("oldObject", document(review.old_object()));
+        if self.table.find("request").is_some() {
+            asked.set("request", Val::of(review.cel_request()));
         }
-        match self.applies(&context, &unknown) {
+        asked.set(&named("params"), document(constraint.pointer("/spec/parameters")));
+        // Only variables can name it: everything else was checked without.
+        asked.set(CONSTRAINT, Val::of(constraint));
+        asked.set("namespaceObject", document(review.namespace_object()));
+        asked.variables(&self.conditions);
+        // What namespace it is, the conditions themselves do not know.
+        asked.set("namespaceObject", Val::Null);
+        match self.applies(&mut asked) {
             Ok(true) => {}
             Ok(false) => return Vec::new(),
             Err(why) => return self.failed(why),
         }
-        let asked = self
-            .validations
-            .iter()
-            .map(|one| (one, context.resolve(&one.expression)));
-        asked
-            .flat_map(|(one, answer)| match answer {
-                Ok(Value::Bool(true)) => Vec::new(),
-                Ok(Value::Bool(false)) => vec![one.message(&context)],
-                Ok(_) => self.failed(resulted(&one.text, NOT_BOOLEAN)),
-                Err(error) => self.failed(resulted(&one.text, &told(&error, &unknown))),
-            })
-            .collect()
+        asked.set("namespaceObject", document(review.namespace_object()));
+        let mut found = Vec::new();
+        for one in &self.validations {
+            match asked.value(&one.expression) {
+                Ok(Val::Bool(true)) => {}
+                Ok(Val::Bool(false)) => found.push(one.message(&mut asked)),
+                Ok(_) => found.extend(self.failed(resulted(&one.text, NOT_BOOLEAN))),
+                Err(error) => found.extend(self.failed(resulted(&one.text, &asked.told(&error)))),
+            }
+        }
+        found
     }
 
     /// Whether the conditions hold: none is false, and none fails.
-    fn applies(&self, context: &Context<'_>, unknown: &HashMap<String, String>) -> Result<bool, String> {
-        // What namespace it is, they do not know.
-        let mut context = context.new_inner_scope();
-        context.add_variable_from_value("namespaceObject", Value::Null);
+    fn applies<'a>(&'a self, asked: &mut Asked<'a>) -> Result<bool, String> {
         let mut failed = Vec::new();
         for (text, condition) in &self.conditions {
-            match context.resolve(condition) {
-                Ok(Value::Bool(false)) => return Ok(false),
-                Ok(Value::Bool(true)) => {}
+            match asked.value(condition) {
+                Ok(Val::Bool(false)) => return Ok(false),
+                Ok(Val::Bool(true)) => {}
                 Ok(_) => failed.push(resulted(text, NOT_BOOLEAN)),
-                Err(error) => failed.push(resulted(text, &told(&error, unknown))),
+                Err(error) => failed.push(resulted(text, &asked.told(&error))),
             }
         }
         match failed.as_slice() {
@@ -242,16 +233,130 @@ impl Program {
 
 impl Validation {
     /// As Kubernetes does it: the message expression where it gives a text, else the message, else the expression.
-    fn message(&self, context: &Context<'_>) -> String {
-        let computed = self.message_expression.as_ref().map(|message| context.resolve(message));
-        match computed {
-            Some(Ok(Value::String(text))) if is_message(text.trim()) => text.trim().to_owned(),
-            _ => match &self.message {
-                Some(message) if !message.is_empty() => message.clone(),
-                _ => format!("failed expression: {}", self.text.trim()),
-            },
+    fn message<'a>(&'a self, asked: &mut Asked<'a>) -> String {
+        let computed = self.message_expression.as_ref().map(|message| asked.value(message));
+        if let Some(Ok(value)) = computed
+            && let Some(text) = value.text().map(str::trim).filter(|text| is_message(text))
+        {
+            return text.to_owned();
+        }
+        match &self.message {
+            Some(message) if !message.is_empty() => message.clone(),
+            _ => format!("failed expression: {}", self.text.trim()),
         }
     }
+}
+
+/// One evaluation: what is known of the variables.
+struct Asked<'a> {
+    program: &'a Program,
+    run: Run<'a>,
+    computed: Vec<bool>,
+    /// Variables that cannot be computed, and why, by their numbers.
+    unknown: HashMap<usize, String>,
+}
+
+impl<'a> Asked<'a> {
+    /// Gives a variable its value, if an expression uses it.
+    fn set(&mut self, name: &str, value: Val<'a>) {
+        if let Some(number) = self.program.table.find(name) {
+            self.run.set(number, value);
+        }
+    }
+
+    fn value(&mut self, code: &'a Code) -> Result<Val<'a>, Failure> {
+        self.compute(code);
+        self.run.value(&code.node)
+    }
+
+    fn variables(&mut self, conditions: &'a [(String, Code)]) {
+        conditions.iter().for_each(|(_, code)| self.compute(code));
+    }
+
+    /// Computes what an expression needs and nobody has needed before.
+    fn compute(&mut self, code: &Code) {
+        for index in &code.needs {
+            let (Some(variable), Some(computed)) = (self.program.variables.get(*index), self.computed.get_mut(*index))
+            else {
+                continue;
+            };
+            if std::mem::replace(computed, true) {
+                continue;
+            }
+            match self.run.value(&variable.code.node) {
+                Ok(value) => self.run.set(variable.number, value),
+                Err(error) => {
+                    let (name, error) = (&variable.name, self.told(&error));
+                    let why = format!("composited variable {name:?} fails to evaluate: {error}");
+                    self.unknown.insert(variable.number, why);
+                }
+            }
+        }
+    }
+
+    /// An error in the terms of the template's author: what a variable lacked, not that it is missing.
+    fn told(&self, error: &Failure) -> String {
+        match error {
+            Failure::Unknown(number) => self.unknown.get(number).cloned().unwrap_or_else(|| error.to_string()),
+            _ => error.to_string(),
+        }
+    }
+}
+
+impl Code {
+    fn new(node: Node, variables: &[Variable]) -> Self {
+        let mut asks = Vec::new();
+        outer(&node, &mut asks);
+        // Those before it know what they need themselves.
+        let mut needs: Vec<usize> = Vec::new();
+        for (index, variable) in variables.iter().enumerate() {
+            if asks.contains(&variable.number) {
+                needs.extend(variable.code.needs.iter().chain([&index]));
+            }
+        }
+        needs.sort_unstable();
+        needs.dedup();
+        Self { node, needs }
+    }
+}
+
+/// Reads the expressions of one template.
+struct Reader<'a> {
+    origin: &'a str,
+    problems: Vec<Problem>,
+    table: Table,
+    variables: Vec<Variable>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(origin: &'a str) -> Self {
+        Self {
+            origin,
+            problems: Vec::new(),
+            table: Table::default(),
+            variables: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, place: &str, text: &str, names: &Names) -> Option<Code> {
+        match checked(text, names, &mut self.table) {
+            Ok(node) => Some(Code::new(node, &self.variables)),
+            Err(message) => {
+                self.problems
+                    .push(Problem::new(self.origin, format!("{place}: {message}")));
+                None
+            }
+        }
+    }
+
+    fn variable(&mut self, name: String, code: Option<Code>) {
+        let number = self.table.number(&named(&name));
+        self.variables.extend(code.map(|code| Variable { name, number, code }));
+    }
+}
+
+fn document(document: Option<&Json>) -> Val<'_> {
+    document.map_or(Val::Null, Val::of)
 }
 
 /// Whether a computed text can be a message: one line, of a length to be read.
@@ -262,17 +367,6 @@ fn is_message(text: &str) -> bool {
 /// What Kubernetes says of an expression that fails.
 fn resulted(text: &str, error: &str) -> String {
     format!("expression '{text}' resulted in error: {error}")
-}
-
-/// An error in the terms of the template's author: what a variable lacked, not that it is missing.
-fn told(error: &ExecutionError, unknown: &HashMap<String, String>) -> String {
-    match error {
-        ExecutionError::UndeclaredReference(name) => {
-            unknown.get(name.as_str()).cloned().unwrap_or_else(|| error.to_string())
-        }
-        ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
-        _ => error.to_string(),
-    }
 }
 
 fn list<'a>(source: &'a Json, key: &str) -> impl Iterator<Item = &'a Json> {
