@@ -132,9 +132,9 @@ impl Cases {
         if loaded.problems.iter().any(|problem| problem.is_error()) {
             return refused("template refused");
         }
-        // What the API server does with a constraint, Gatekeeper's client does here.
+        // What the API server refuses, Gatekeeper's client refuses here.
         sources.constraints = vec![document("constraint", constraint)];
-        let problems = sources.as_stored(&loaded.library.template_kinds());
+        let problems = sources.refused(&loaded.library.template_kinds());
         let loaded = Library::load(&sources);
         if problems
             .iter()
@@ -193,6 +193,8 @@ fn gatekeepers(answers: Vec<String>) -> BTreeSet<String> {
             .into_iter()
             .map(|answer| match answer.split_once(": unable to match constraints") {
                 Some((action, _)) => format!("{action}: it is not known whether it matches"),
+                // It makes a violation of an evaluation that fails.
+                None if answer.contains(": eval_conflict_error: ") => "error".to_owned(),
                 // Of several actions the strongest counts.
                 None => resulted(answer.replace("deny+warn:", "deny:")),
             })

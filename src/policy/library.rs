@@ -18,10 +18,11 @@ use super::decision::{Decision, EnforcementPoint};
 use super::inventory::Inventory;
 use super::matching::Subject;
 use super::mutate::{self, MutateError, Mutation};
+use super::parameters;
 use super::plain::{self, Plain, Purpose, Unit};
 use super::rego::program::Deadline;
 use super::review::Review;
-use super::source::{Problem, Sources};
+use super::source::{Document, Problem, Sources};
 use super::template::{self, Template, TemplateKind};
 
 /// An immutable set of policies.
@@ -283,6 +284,13 @@ fn templates(previous: &Inner, sources: &Sources, problems: &mut Vec<Problem>) -
     found
 }
 
+/// Reads a constraint with its template's defaults in it. One that an API server has stored has them already.
+fn filled(document: &Document, template: &Template) -> Result<Constraint, String> {
+    let mut document = document.clone();
+    parameters::fill_parameters(&mut document.value, &template.spec);
+    Constraint::read(&document)
+}
+
 fn constraints(
     previous: &Inner,
     sources: &Sources,
@@ -291,21 +299,26 @@ fn constraints(
 ) -> Vec<Linked> {
     let mut found: Vec<Linked> = Vec::new();
     for document in &sources.constraints {
-        let constraint = match Constraint::read(document) {
-            Ok(constraint) => Arc::new(constraint),
-            Err(message) => {
-                let identity = constraint::identity(document);
-                let before = previous.constraints.iter().find(|linked| {
-                    let known = &linked.constraint;
-                    identity
-                        .as_ref()
-                        .is_some_and(|(kind, name)| *kind == known.kind && *name == known.name)
-                });
-                problems.push(plain::kept(Problem::new(&document.origin, message), before.is_some()));
-                let Some(before) = before else { continue };
-                Arc::clone(&before.constraint)
-            }
-        };
+        let template = document
+            .value
+            .get("kind")
+            .and_then(|kind| templates.get(kind.as_str()?));
+        let constraint =
+            match template.map_or_else(|| Constraint::read(document), |template| filled(document, template)) {
+                Ok(constraint) => Arc::new(constraint),
+                Err(message) => {
+                    let identity = constraint::identity(document);
+                    let before = previous.constraints.iter().find(|linked| {
+                        let known = &linked.constraint;
+                        identity
+                            .as_ref()
+                            .is_some_and(|(kind, name)| *kind == known.kind && *name == known.name)
+                    });
+                    problems.push(plain::kept(Problem::new(&document.origin, message), before.is_some()));
+                    let Some(before) = before else { continue };
+                    Arc::clone(&before.constraint)
+                }
+            };
         let Some(template) = templates.get(&constraint.kind) else {
             let message = format!("there is no template for constraints of kind {}", constraint.kind);
             problems.push(Problem::new(&document.origin, message));

@@ -75,6 +75,9 @@ impl Match {
         let Some(value) = value.filter(|value| !value.is_null()) else {
             return Ok(Self::default());
         };
+        if !value.is_object() {
+            return Err("spec.match is malformed: it must be an object".to_owned());
+        }
         let raw = Raw::deserialize(value).map_err(|error| format!("spec.match is malformed: {error}"))?;
         let selector = |field: &str, value: Option<Json>| match value {
             None | Some(Json::Null) => Ok(None),
@@ -281,7 +284,7 @@ fn checked(field: &str, glob: &str) -> Result<(), String> {
 }
 
 /// Gatekeeper's globs have a star at the beginning, at the end or both.
-fn globs(glob: &str, text: &str) -> bool {
+pub(super) fn globs(glob: &str, text: &str) -> bool {
     match (glob.strip_prefix('*'), glob.strip_suffix('*')) {
         (Some(rest), Some(_)) => text.contains(rest.strip_suffix('*').unwrap_or(rest)),
         (Some(end), None) => text.ends_with(end),

@@ -1,5 +1,6 @@
-//! What the API server does with a constraint's parameters before it stores them: checks them against the template's schema,
-//! and fills in its defaults. For doors without an API server.
+//! What the API server does with a constraint before it stores it: checks it against the template's schema, and fills in the
+//! defaults of parameters. The defaults are filled in wherever a constraint is loaded; the checks are for doors without an
+//! API server.
 //!
 //! Guarantees: what the API server would refuse is refused, for the keywords that structural schemas have; a keyword that is
 //! not known refuses nothing.
@@ -13,27 +14,113 @@ use super::template::TemplateKind;
 const MAX_DEPTH: usize = 128;
 
 impl Sources {
-    /// Treats the constraints as if an API server had stored them. Answers what it would refuse.
+    /// What of the constraints an API server would refuse, and which fields it would drop: Gatekeeper's own tools refuse
+    /// those too, since nothing that stands in them has an effect.
     #[must_use]
-    pub fn as_stored(&mut self, kinds: &[TemplateKind]) -> Vec<Problem> {
+    pub fn refused(&self, kinds: &[TemplateKind]) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for document in &mut self.constraints {
+        for document in &self.constraints {
             let kind = document.value.get("kind").and_then(Json::as_str).unwrap_or_default();
-            let schema = kinds
-                .iter()
-                .find(|known| known.kind == kind)
-                .and_then(|known| known.schema.as_ref());
-            let (Some(schema), Some(spec)) = (schema, document.value.get_mut("spec")) else {
+            let Some(template) = kinds.iter().find(|known| known.kind == kind) else {
                 continue;
             };
-            let schema = json!({"properties": {"parameters": schema}});
-            fill(&schema, spec, 0);
+            let mut constraint = document.value.clone();
+            fill_parameters(&mut constraint, template);
+            let Some(spec) = constraint.get("spec") else { continue };
+            let schema = spec_schema(template);
             let mut found = Vec::new();
             check(&schema, spec, "spec", 0, &mut found);
+            unknown(&schema, spec, "spec", 0, &mut found);
             problems.extend(found.into_iter().map(|message| Problem::new(&document.origin, message)));
         }
         problems
     }
+}
+
+/// Fills in what the template says of absent parameters.
+pub(super) fn fill_parameters(constraint: &mut Json, template: &TemplateKind) {
+    if let (Some(schema), Some(spec)) = (&template.schema, constraint.get_mut("spec")) {
+        fill(&json!({"properties": {"parameters": schema}}), spec, 0);
+    }
+}
+
+/// The schema of a constraint's `spec`, as Gatekeeper has it. What is in the parts of `match` is read elsewhere.
+fn spec_schema(template: &TemplateKind) -> Json {
+    let open = |of: &str| json!({"type": of, KEEP: true, "items": {KEEP: true}});
+    let mut schema = json!({"type": "object", "properties": {
+        "enforcementAction": {"type": "string"},
+        "scopedEnforcementActions": open("array"),
+        "match": {"type": "object", "properties": {
+            "kinds": open("array"), "namespaces": open("array"), "excludedNamespaces": open("array"),
+            "labelSelector": open("object"), "namespaceSelector": open("object"),
+            "scope": {"type": "string"}, "name": {"type": "string"}, "source": {"type": "string"}}}}});
+    if let (Some(parameters), Some(Json::Object(properties))) = (&template.schema, schema.get_mut("properties")) {
+        properties.insert("parameters".to_owned(), parameters.clone());
+    }
+    schema
+}
+
+/// Where this is true, fields stay that the schema does not name.
+const KEEP: &str = "x-kubernetes-preserve-unknown-fields";
+
+/// Adds the fields that the schema does not have.
+fn unknown(schema: &Json, value: &Json, path: &str, depth: usize, found: &mut Vec<String>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match value {
+        Json::Object(fields) => {
+            let rest = schema.get("additionalProperties");
+            for (name, field) in fields {
+                let path = format!("{path}.{name}");
+                match schema.pointer("/properties").and_then(|known| known.get(name)).or(rest) {
+                    Some(Json::Bool(true)) => {}
+                    Some(known @ Json::Object(_)) => unknown(known, field, &path, depth + 1, found),
+                    _ if is_true(schema, KEEP) => {}
+                    _ => found.push(format!(
+                        "{path} is not in the schema of the template, so it has no effect"
+                    )),
+                }
+            }
+        }
+        Json::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let schema = schema.get("items").unwrap_or(&Json::Null);
+                unknown(schema, item, &format!("{path}[{index}]"), depth + 1, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a value can be.
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+
+/// Says where a schema names a type that does not exist, and which.
+pub(super) fn malformed(schema: &Json) -> Option<String> {
+    fn within(schema: &Json, path: &str, depth: usize) -> Option<String> {
+        let fields = schema.as_object().filter(|_| depth <= MAX_DEPTH)?;
+        if let Some(name) = fields
+            .get("type")
+            .filter(|name| !name.as_str().is_some_and(|name| TYPES.contains(&name)))
+        {
+            return Some(format!(
+                "{path}.type is {} and must be one of {}",
+                shown(name),
+                TYPES.join(", ")
+            ));
+        }
+        let properties = fields.get("properties").and_then(Json::as_object).into_iter().flatten();
+        let properties = properties.map(|(name, inner)| (format!("{path}.properties[{name}]"), inner));
+        let others = ["items", "additionalProperties"];
+        let others = others
+            .into_iter()
+            .filter_map(|key| Some((format!("{path}.{key}"), fields.get(key)?)));
+        properties
+            .chain(others)
+            .find_map(|(path, inner)| within(inner, &path, depth + 1))
+    }
+    within(schema, "", 0)
 }
 
 /// Fills in defaults of absent fields.

@@ -311,7 +311,16 @@ impl Review {
 
     /// `input.review`, made once.
     pub(crate) fn value(&self) -> Value {
-        let make = || Value::deserialize(&self.request).unwrap_or(Value::Null);
+        let make = || {
+            let mut value = Value::deserialize(&self.request).unwrap_or(Value::Null);
+            // Without a Namespace Gatekeeper's Rego sees an empty one; its CEL sees null.
+            if self.namespace_object().is_none()
+                && let Ok(fields) = value.as_object_mut()
+            {
+                fields.insert(Value::from("namespaceObject"), Value::new_object());
+            }
+            value
+        };
         self.input.get_or_init(make).clone()
     }
 }
@@ -332,7 +341,7 @@ mod tests {
             serde_json::to_value(review.value()).unwrap(),
             json!({"uid": "", "kind": {"group": "", "version": "v1", "kind": "Pod"},
                 "resource": {"group": "", "version": "", "resource": ""}, "operation": "CREATE", "userInfo": {},
-                "object": {"kind": "Pod"}, "oldObject": null, "options": null, "dryRun": false, "namespaceObject": null})
+                "object": {"kind": "Pod"}, "oldObject": null, "options": null, "dryRun": false, "namespaceObject": {}})
         );
     }
 

@@ -40,8 +40,19 @@ struct RawExpression {
 impl Selector {
     /// Reads a selector; the error names what is wrong with the field.
     pub(crate) fn read(field: &str, value: &Json) -> Result<Self, String> {
+        if !value.is_object() {
+            return Err(format!("{field} is malformed: it must be an object"));
+        }
         let raw = Raw::deserialize(value).map_err(|error| format!("{field} is malformed: {error}"))?;
         let labels = raw.match_labels.unwrap_or_default();
+        for (key, value) in &labels {
+            is_key(key)
+                .then_some(())
+                .ok_or_else(|| format!("{field}.matchLabels: {key:?} is no key of a label"))?;
+            is_value(value)
+                .then_some(())
+                .ok_or_else(|| format!("{field}.matchLabels: {value:?} is no value of a label"))?;
+        }
         let mut all: Vec<Requirement> = labels
             .into_iter()
             .map(|(key, value)| Requirement::In(key, vec![value]))
@@ -49,6 +60,9 @@ impl Selector {
         for expression in raw.match_expressions.unwrap_or_default() {
             let values = expression.values.unwrap_or_default();
             let (key, operator) = (expression.key, expression.operator);
+            if !is_key(&key) {
+                return Err(format!("{field}.matchExpressions: {key:?} is no key of a label"));
+            }
             if !OPERATORS.contains(&operator.as_str()) {
                 let known = OPERATORS.join(", ");
                 return Err(format!(
@@ -61,6 +75,9 @@ impl Selector {
                 return Err(format!(
                     "{field}.matchExpressions: operator {operator} of key {key} {should} values"
                 ));
+            }
+            if let Some(value) = values.iter().find(|value| !is_value(value)) {
+                return Err(format!("{field}.matchExpressions: {value:?} is no value of a label"));
             }
             all.push(match operator.as_str() {
                 "In" => Requirement::In(key, values),
@@ -83,6 +100,36 @@ impl Selector {
             Requirement::DoesNotExist(key) => label(key).is_none(),
         })
     }
+}
+
+/// Longest value of a label, and longest name in its key, as the API server has it.
+const MAX_NAME: usize = 63;
+/// Longest prefix of a key: a DNS name.
+const MAX_PREFIX: usize = 253;
+
+/// Whether a label can have this key: a name, or a DNS name, a slash and a name.
+fn is_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let part = |part: &str| {
+        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        part.starts_with(lower) && part.ends_with(lower) && part.chars().all(|c| lower(c) || c == '-')
+    };
+    !name.is_empty()
+        && is_value(name)
+        && prefix.is_none_or(|prefix| prefix.len() <= MAX_PREFIX && prefix.split('.').all(part))
+}
+
+/// Whether a label can have this value.
+fn is_value(value: &str) -> bool {
+    let outer = |c: char| c.is_ascii_alphanumeric();
+    value.is_empty()
+        || value.len() <= MAX_NAME
+            && value.starts_with(outer)
+            && value.ends_with(outer)
+            && value.chars().all(|c| outer(c) || "-_.".contains(c))
 }
 
 #[cfg(test)]
@@ -142,6 +189,25 @@ mod tests {
         check(
             json!({"matchLabels": {"a": 1}}),
             "labelSelector is malformed: invalid type",
+        );
+        check(json!([]), "labelSelector is malformed: it must be an object");
+        check(
+            json!({"matchLabels": {"a b": "c"}}),
+            "labelSelector.matchLabels: \"a b\" is no key of a label",
+        );
+        check(
+            json!({"matchLabels": {"a.b/c": "not a label!"}}),
+            "labelSelector.matchLabels: \"not a label!\" is no value of a label",
+        );
+        for key in ["", "/a", "A/b", "a/", "a/b/c", "-a"] {
+            check(
+                json!({"matchExpressions": [{"key": key, "operator": "Exists"}]}),
+                "is no key of a label",
+            );
+        }
+        check(
+            json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["b", "c."]}]}),
+            "labelSelector.matchExpressions: \"c.\" is no value of a label",
         );
     }
 }

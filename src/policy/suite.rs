@@ -150,16 +150,15 @@ impl Subject {
         cover: bool,
     ) -> Result<Self, Refused> {
         let (of_template, of_constraint) = (template.origin.clone(), constraint.origin.clone());
-        let mut sources = Sources {
+        let sources = Sources {
             templates: vec![template],
             constraints: vec![constraint],
             ..Sources::default()
         };
         let mut loaded = Library::load(&sources);
-        // Checked only: Gatekeeper's own runner fills in no defaults, and its suites say what they need.
         loaded
             .problems
-            .extend(sources.as_stored(&loaded.library.template_kinds()));
+            .extend(sources.refused(&loaded.library.template_kinds()));
         let errors = loaded.problems.iter().filter(|problem| problem.is_error());
         // A constraint without its template is only what follows from the template's own problem.
         let (constraint, template): (Vec<_>, Vec<_>) =
@@ -188,24 +187,21 @@ impl Subject {
     /// Why there is no answer.
     pub fn judge(&self, object: &Json, others: &[Json], budget: Duration) -> Result<Vec<Finding>, String> {
         let inventory = Inventory::from_objects(others);
-        let mut findings = self.ask(&review(object, others)?, &inventory, budget)?;
+        let mut findings = self.ask(&review(object, others)?, &inventory, budget);
         if let Some(expansion) = &self.expansion
             && let Some(made) = expansion.expand(object)?
         {
-            let implied = self.ask(&review(&made, others)?.generated(), &inventory, budget)?;
+            let implied = self.ask(&review(&made, others)?.generated(), &inventory, budget);
             findings.extend(implied.into_iter().map(|finding| expansion.implied(finding)));
         }
         Ok(findings)
     }
 
-    fn ask(&self, review: &Review, inventory: &Inventory, budget: Duration) -> Result<Vec<Finding>, String> {
-        let decision = self
-            .library
-            .evaluate_at(EnforcementPoint::Check, review, inventory, budget);
-        match decision.findings.iter().find(|finding| finding.failed) {
-            Some(failed) => Err(failed.message.clone()),
-            None => Ok(decision.findings),
-        }
+    /// What cannot be evaluated is a violation, as for Gatekeeper's own runner: it would deny as well.
+    fn ask(&self, review: &Review, inventory: &Inventory, budget: Duration) -> Vec<Finding> {
+        self.library
+            .evaluate_at(EnforcementPoint::Check, review, inventory, budget)
+            .findings
     }
 
     /// What was evaluated so far.

@@ -1,7 +1,8 @@
 //! ConstraintTemplates: read, checked, compiled.
 //!
 //! Accepted is what Gatekeeper accepts: one target, with Rego in `rego`/`libs` or in `code[].source` of engine Rego, or with
-//! CEL in `code[].source` of engine K8sNativeValidation. Where a template has both, CEL answers, as with Gatekeeper.
+//! CEL in `code[].source` of engine K8sNativeValidation. Where a template has both, CEL answers, and of two texts in Rego the
+//! one in `rego`, as with Gatekeeper.
 
 use regorus::unstable::{Expr, Rule, RuleHead};
 use serde_json::{Value as Json, json};
@@ -9,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::cel;
 use super::decision::EnforcementPoint;
+use super::parameters;
 use super::rego::parse::{Parsed, Version, parse};
 use super::rego::program::Program;
 use super::rego::{Visitor, path, walk_module};
@@ -208,6 +210,9 @@ fn spec(document: &Document) -> Result<TemplateKind, String> {
     let schema = validation
         .and_then(|validation| validation.get("openAPIV3Schema"))
         .filter(|schema| schema.is_object());
+    if let Some(wrong) = schema.and_then(parameters::malformed) {
+        return Err(format!("spec.crd.spec.validation.openAPIV3Schema{wrong}"));
+    }
     let schema = match (schema, legacy) {
         (Some(schema), true) => Some(open(schema.clone())),
         (Some(schema), false) => Some(schema.clone()),
@@ -297,12 +302,13 @@ pub(super) fn source(value: &Json) -> Result<Source<'_>, String> {
         .iter()
         .find(|entry| engine(entry) == "Rego")
         .and_then(|entry| entry.get("source"));
-    let source = of_code.unwrap_or(target);
-    let rego = source
-        .get("rego")
-        .and_then(Json::as_str)
-        .filter(|rego| !rego.trim().is_empty());
-    let Some(rego) = rego else {
+    // What stands in `rego` comes before what stands in `code`, as for Gatekeeper.
+    let candidates = [Some(target), of_code].into_iter().flatten();
+    let written = |source| {
+        let rego = Json::get(source, "rego")?.as_str()?;
+        (!rego.trim().is_empty()).then_some((source, rego))
+    };
+    let Some((source, rego)) = candidates.into_iter().find_map(written) else {
         return Err("spec.targets[0] has no Rego, neither in rego nor in code, and no CEL".to_owned());
     };
     let libs = source.get("libs").and_then(Json::as_array).into_iter().flatten();
@@ -419,6 +425,14 @@ pub(crate) mod tests {
             &cel,
             "a.yaml: the CEL has no validations, so the template could never find anything",
         );
+        let mut schema = template("A", "package a\nviolation[{\"msg\": \"x\"}] { true }");
+        schema.value["spec"]["crd"]["spec"]["validation"] =
+            json!({"openAPIV3Schema": {"type": "object", "properties": {"a": {"items": {"type": "nonsense"}}}}});
+        refused(
+            &schema,
+            "a.yaml: spec.crd.spec.validation.openAPIV3Schema.properties[a].items.type is \"nonsense\" and must be one of \
+             array, boolean, integer, number, object, string",
+        );
         let mut lib = template(
             "A",
             "package a\nimport data.lib.x\nviolation[{\"msg\": \"x\"}] { x.f(1) }",
@@ -428,8 +442,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn code_wins_and_says_its_version() {
-        let mut document = template("A", "package a");
+    fn code_says_its_version_and_gives_way_to_rego() {
+        let mut document = template("A", "");
         document.value["spec"]["targets"][0]["code"] = json!([
             {"engine": "Other", "source": {}},
             {"engine": "Rego", "source": {"version": "v1", "rego": "package a\nviolation contains {\"msg\": \"x\"} if x.f(1)\nimport data.lib.x",
@@ -439,15 +453,18 @@ pub(crate) mod tests {
         assert!(load(&document).is_err());
         document.value["spec"]["targets"][0]["code"][1]["source"]["rego"] =
             json!("package a\nimport data.lib.x\nviolation contains {\"msg\": \"x\"} if x.f(1)");
-        assert_eq!(
-            load(&document)
-                .map(|template| match template.engine {
-                    Engine::Rego { rule, .. } => rule,
-                    Engine::Cel(_) => String::new(),
-                })
-                .map_err(|problems| format!("{problems:?}")),
-            Ok("data.a.violation".to_owned())
-        );
+        assert_eq!(rule(&document), Ok("data.a.violation".to_owned()));
+        document.value["spec"]["targets"][0]["rego"] = json!("package b\nviolation[{\"msg\": \"x\"}] { true }");
+        assert_eq!(rule(&document), Ok("data.b.violation".to_owned()));
+    }
+
+    fn rule(document: &Document) -> Result<String, String> {
+        load(document)
+            .map(|template| match template.engine {
+                Engine::Rego { rule, .. } => rule,
+                Engine::Cel(_) => String::new(),
+            })
+            .map_err(|problems| format!("{problems:?}"))
     }
 
     #[test]

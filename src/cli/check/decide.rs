@@ -69,13 +69,10 @@ impl Deciding {
 
     fn load(&mut self, previous: &Library, sources: &Sources) -> Library {
         let mut loaded = Library::reload(previous, sources);
-        // The cluster would judge with what its API server stored.
-        let mut stored = sources.clone();
-        let refused = stored.as_stored(&loaded.library.template_kinds());
-        if stored.constraints != sources.constraints {
-            loaded = Library::reload(&loaded.library, &stored);
-        }
-        loaded.problems.extend(refused);
+        // The cluster's API server would not store them.
+        loaded
+            .problems
+            .extend(sources.refused(&loaded.library.template_kinds()));
         for problem in loaded.problems.iter().filter(|problem| problem.is_error()) {
             self.fail(format!("policy does not load: {}", problem.line()));
         }

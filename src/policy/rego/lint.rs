@@ -1,35 +1,40 @@
 //! What OPA's compiler refuses and regorus would only notice, or die of, while evaluating.
 //!
-//! Refused here: calls of functions that do not exist, calls with the wrong number of arguments, and functions that reach
-//! themselves, which would overflow the stack and end the process.
+//! Refused here: calls of functions that do not exist, and calls with the wrong number of arguments; in `recursion` what reaches
+//! itself, and in `heads` variables without a value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use regorus::unstable::{Expr, LiteralStmt, Rule, RuleHead};
 
 use super::super::source::Problem;
 use super::builtins;
 use super::parse::Parsed;
+use super::recursion::Graph;
 use super::walk::{self, Visitor};
+use super::{heads, recursion};
 
 /// Checks modules that are evaluated together.
 pub(crate) fn lint(modules: &[&Parsed]) -> Vec<Problem> {
     let functions = functions(modules);
     let mut problems = Vec::new();
-    let mut edges: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    let mut graph = Graph::of(modules);
     for parsed in modules {
         let mut calls = Calls {
             parsed,
             functions: &functions,
             rule: parsed.package.clone(),
             problems: &mut problems,
-            edges: &mut edges,
+            graph: &mut graph,
         };
         if let Err(walk::TooDeep(line, column)) = walk::module(&parsed.module, &mut calls) {
             problems.push(too_deep(parsed.origin(), line, column));
+            return problems;
         }
+        recursion::references(parsed, &mut graph);
+        problems.extend(heads::unsafe_variables(parsed, modules));
     }
-    problems.extend(recursion(modules, &functions, &edges));
+    problems.extend(graph.circles(modules));
     problems.extend(renamed(modules));
     problems
 }
@@ -65,17 +70,10 @@ pub(crate) fn too_deep(origin: &str, line: u32, column: u32) -> Problem {
     Problem::at(origin, line, column, message)
 }
 
-/// A function: how many arguments, and where it is.
-struct Function {
-    arguments: usize,
-    module: usize,
-    line: u32,
-    column: u32,
-}
-
-fn functions(modules: &[&Parsed]) -> BTreeMap<Vec<String>, Function> {
+/// Functions and how many arguments each has.
+fn functions(modules: &[&Parsed]) -> BTreeMap<Vec<String>, usize> {
     let mut found = BTreeMap::new();
-    for (index, parsed) in modules.iter().enumerate() {
+    for parsed in modules {
         for rule in &parsed.module.policy {
             let (refr, arguments) = match rule.as_ref() {
                 Rule::Spec {
@@ -86,14 +84,8 @@ fn functions(modules: &[&Parsed]) -> BTreeMap<Vec<String>, Function> {
                 _ => continue,
             };
             let Some((names, _)) = walk::path(refr) else { continue };
-            let span = rule.span();
             let path: Vec<String> = parsed.package.iter().cloned().chain(names).collect();
-            found.entry(path).or_insert(Function {
-                arguments,
-                module: index,
-                line: span.line,
-                column: span.col,
-            });
+            found.entry(path).or_insert(arguments);
         }
     }
     found
@@ -101,11 +93,11 @@ fn functions(modules: &[&Parsed]) -> BTreeMap<Vec<String>, Function> {
 
 struct Calls<'a> {
     parsed: &'a Parsed,
-    functions: &'a BTreeMap<Vec<String>, Function>,
+    functions: &'a BTreeMap<Vec<String>, usize>,
     /// The rule that the walk is in.
     rule: Vec<String>,
     problems: &'a mut Vec<Problem>,
-    edges: &'a mut BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+    graph: &'a mut Graph,
 }
 
 impl Calls<'_> {
@@ -120,20 +112,13 @@ impl Calls<'_> {
     }
 
     fn edge(&mut self, to: Vec<String>) {
-        self.edges.entry(self.rule.clone()).or_default().insert(to);
+        self.graph.calls(&self.rule, &to);
     }
 }
 
 impl Visitor for Calls<'_> {
     fn rule(&mut self, rule: &Rule) {
-        let refr = match rule {
-            Rule::Default { refr, .. } => refr,
-            Rule::Spec { head, .. } => match head {
-                RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. } => refr,
-            },
-        };
-        let names = walk::path(refr).map(|(names, _)| names).unwrap_or_default();
-        self.rule = self.parsed.package.iter().cloned().chain(names).collect();
+        self.rule = recursion::name(self.parsed, rule);
     }
 
     fn stmt(&mut self, stmt: &LiteralStmt) {
@@ -150,7 +135,7 @@ impl Visitor for Calls<'_> {
         let span = root(fcn).span();
         let Some((names, true)) = walk::path(fcn) else { return };
         if let Some(path) = self.resolve(&names) {
-            let expected = self.functions.get(&path).map_or(0, |function| function.arguments);
+            let expected = self.functions.get(&path).copied().unwrap_or_default();
             // One more is the old way to name the result.
             if params.len() != expected && params.len() != expected + 1 {
                 let message = format!(
@@ -186,60 +171,6 @@ fn root(mut expr: &Expr) -> &Expr {
         expr = refr;
     }
     expr
-}
-
-/// Functions that reach themselves, each circle once.
-fn recursion(
-    modules: &[&Parsed],
-    functions: &BTreeMap<Vec<String>, Function>,
-    edges: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
-) -> Vec<Problem> {
-    let mut done: BTreeSet<&Vec<String>> = BTreeSet::new();
-    let mut problems = Vec::new();
-    for (start, function) in functions {
-        if done.contains(start) {
-            continue;
-        }
-        // Everything that `start` reaches; a circle through `start` comes back to it.
-        let mut reached: BTreeSet<&Vec<String>> = BTreeSet::new();
-        let mut open: Vec<&Vec<String>> = edges.get(start).into_iter().flatten().collect();
-        while let Some(next) = open.pop() {
-            if reached.insert(next) {
-                open.extend(edges.get(next).into_iter().flatten());
-            }
-        }
-        if !reached.contains(start) {
-            continue;
-        }
-        let circle = functions.keys().filter(|name| {
-            let back: BTreeSet<&Vec<String>> = reachable(edges, name);
-            reached.contains(name) && back.contains(start)
-        });
-        done.extend(circle);
-        let name = start.last().map_or("?", String::as_str);
-        let origin = modules.get(function.module).map_or("?", |parsed| parsed.origin());
-        problems.push(Problem::at(
-            origin,
-            function.line,
-            function.column,
-            format!("function {name} calls itself, directly or through others; Rego forbids recursion"),
-        ));
-    }
-    problems
-}
-
-fn reachable<'a>(
-    edges: &'a BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
-    start: &Vec<String>,
-) -> BTreeSet<&'a Vec<String>> {
-    let mut reached = BTreeSet::new();
-    let mut open: Vec<&Vec<String>> = edges.get(start).into_iter().flatten().collect();
-    while let Some(next) = open.pop() {
-        if reached.insert(next) {
-            open.extend(edges.get(next).into_iter().flatten());
-        }
-    }
-    reached
 }
 
 #[cfg(test)]
@@ -301,5 +232,73 @@ mod tests {
             &[&format!("0.rego:3:1: function f {said}")],
         );
         check(&["package a\nf(x) := x\ng(x) := f(f(x))\nh(x) := f(g(x))"], &[]);
+    }
+
+    #[test]
+    fn rules_that_reach_themselves_are_refused() {
+        let said = |place: &str, rule: &str| {
+            format!("{place}: rule {rule} needs its own value, directly or through others; Rego forbids recursion")
+        };
+        check(
+            &["package a\nv contains \"x\" if p\np if q\nq if p"],
+            &[&said("0.rego:3:1", "p")],
+        );
+        check(&["package a\np contains x if some x in p"], &[&said("0.rego:2:1", "p")]);
+        // All of a package is needed by who asks for it without saying what.
+        check(
+            &[
+                "package a\nimport data.lib\np := lib",
+                "package lib.x\nimport data.a\nq := a.p",
+            ],
+            &[&said("0.rego:3:1", "p")],
+        );
+        check(
+            &["package a\np if {\n  k := \"x\"\n  data.a[k]\n}"],
+            &[&said("0.rego:2:1", "p")],
+        );
+        check(
+            &["package a\nf(x) := p\np := f(1)"],
+            &["0.rego:2:1: function f calls itself, directly or through others; Rego forbids recursion"],
+        );
+        for fine in [
+            "package a\na.b := 1\na.c := a.b",
+            "package a\np := input.p\nq := [p | p := 1]\nr := data.inventory[p]",
+            "package a\np if { q := 1; q == 1 }\nq if p",
+            "package a\np(q) := q\nq := p(1)",
+            "package a\nt if { p with data.a.t as 1 }\np := 1",
+        ] {
+            check(&[fine], &[]);
+        }
+    }
+
+    #[test]
+    fn variables_of_heads_must_have_a_value() {
+        let said = |place: &str, name: &str| {
+            format!("{place}: variable {name} is unsafe: nothing in the body gives it a value")
+        };
+        check(
+            &["package a\nv contains {\"msg\": m} if { true }"],
+            &[&said("0.rego:2:21", "m")],
+        );
+        check(
+            &["package a\nv contains {\"msg\": m} if { x := [m | m := 1]; x }"],
+            &[&said("0.rego:2:21", "m")],
+        );
+        check(
+            &["package a\np := x if { true } else := y if { input }"],
+            &[&said("0.rego:2:6", "x"), &said("0.rego:2:27", "y")],
+        );
+        check(&["package a\nf(x) := y"], &[&said("0.rego:2:9", "y")]);
+        for fine in [
+            "package a\nimport data.lib as l\nv contains {\"msg\": m, l: r} if { m := 1 }\nr := input.x",
+            "package a\nf([x, {\"a\": y}]) := [x, y]",
+            "package a\np[k] := v if { some k, v in input }",
+            "package a\np[k].x := v if { v := input[k] }",
+            "package a\np := [x | x := 1]",
+            "package a\np := x if { input.a; x = 1 } else := z if { [_, z] = input.b }",
+            "package a\np := r.x\nr.x := 1",
+        ] {
+            check(&[fine], &[]);
+        }
     }
 }

@@ -10,11 +10,13 @@ mod cases_tests;
 mod compiled;
 mod dialect;
 mod guarded;
+mod heads;
 mod lint;
 mod measure;
 pub(crate) mod metadata;
 pub(crate) mod parse;
 pub(crate) mod program;
+mod recursion;
 mod replaced;
 mod rewrite;
 #[cfg(test)]
