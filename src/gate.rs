@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::core::identity::Identity;
 use crate::core::object::{Object, ObjectRef};
 use crate::plan::{Action, Change, Desired, Plan};
-use crate::policy::{Finding, Inventory, Library, Operation, Review, Tried};
+use crate::policy::{Finding, Inventory, Library, Operation, Process, Review, Settings, Tried};
 
 /// Longest evaluation of all policies on one object. The webhook's own limit is 3 s; a change may wait a little longer,
 /// but a policy that needs more would be refused there.
@@ -32,6 +32,8 @@ pub struct Surroundings {
     user: Value,
     /// What else exists or will exist; the change comes on top of it.
     others: Inventory,
+    /// Namespaces that policies leave out.
+    settings: Arc<Settings>,
 }
 
 impl Surroundings {
@@ -49,7 +51,17 @@ impl Surroundings {
         Self {
             namespaces: known.collect(),
             user: json!({"username": identity.username, "groups": identity.groups}),
-            others: Inventory::default(),
+            ..Self::default()
+        }
+    }
+
+    /// What policies see of the cluster, and which namespaces they leave out.
+    #[must_use]
+    pub fn in_cluster(self, inventory: Inventory, settings: Arc<Settings>) -> Self {
+        Self {
+            others: inventory,
+            settings,
+            ..self
         }
     }
 
@@ -209,6 +221,10 @@ pub fn mutate(
     for one in desired {
         let old = live.get(&one.object.reference());
         let review = review(&one.object, old, &surroundings);
+        if surroundings.settings.excludes_review(Process::Mutation, &review) {
+            mutated.push(one);
+            continue;
+        }
         match library.mutate(&review, &inventory, BUDGET) {
             Ok(result) if result.patch.0.is_empty() => mutated.push(one),
             Ok(result) => match Object::new(result.object) {
@@ -265,10 +281,17 @@ fn each_review(
 ) {
     let objects = || plan.changes.iter().map(|change| &change.desired.object);
     let surroundings = surroundings.with_declared(objects());
-    let inventory = surroundings.inventory(objects());
+    let mut inventory = surroundings.inventory(objects());
+    for deletion in &plan.deletions {
+        inventory.remove(deletion.live.value());
+    }
+    let left_out = |review: &Review| surroundings.settings.excludes_review(Process::Webhook, review);
     for change in plan.changes.iter().filter(|change| change.action != Action::Skip) {
         let Change { desired, live, .. } = change;
         let review = review(&desired.object, live.as_ref(), &surroundings);
+        if left_out(&review) {
+            continue;
+        }
         ask(
             &review,
             &inventory,
@@ -280,6 +303,9 @@ fn each_review(
         let namespace = surroundings.namespaces.get(&deletion.object.namespace);
         let review = Review::planned(Operation::Delete, None, Some(&deletion.live), namespace)
             .with_user(surroundings.user.clone());
+        if left_out(&review) {
+            continue;
+        }
         ask(&review, &inventory, &deletion.object, None);
     }
 }

@@ -53,6 +53,8 @@ mod guard;
 mod health;
 #[path = "run/ignore.rs"]
 mod ignore;
+#[path = "run/inventory.rs"]
+mod inventory;
 #[path = "run/markers.rs"]
 mod markers;
 #[path = "run/outages.rs"]

@@ -77,6 +77,8 @@ pub fn crds() -> Result<Vec<Value>, serde_json::Error> {
         flux(ArtifactGenerator::crd(), ARTIFACT_GENERATOR, false)?,
         flux(Kustomization::crd(), KUSTOMIZATION, true)?,
         constraint_template(),
+        gatekeeper_config(),
+        sync_set(),
         exemption()?,
     ])
 }
@@ -205,6 +207,48 @@ fn constraint_template() -> Value {
                 "plural": "constrainttemplates", "singular": "constrainttemplate"},
             "scope": "Cluster",
             "versions": [version("v1", true), version("v1beta1", false), version("v1alpha1", false)],
+        },
+    })
+}
+
+/// Gatekeeper's Config, as far as Weir reads it; what else stands in it is kept.
+fn gatekeeper_config() -> Value {
+    let texts = json!({"type": "array", "items": {"type": "string"}});
+    let entries = json!({"type": "array", "items": {"type": "object", "properties": {"excludedNamespaces": texts, "processes": texts}}});
+    let spec = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {
+        "sync": {"type": "object", "properties": {"syncOnly": kinds()}}, "match": entries}});
+    let names = json!({"kind": "Config", "listKind": "ConfigList", "plural": "configs", "singular": "config"});
+    of_gatekeeper(super::gatekeeper::CONFIG_GROUP, &names, "Namespaced", &spec)
+}
+
+/// Gatekeeper's SyncSet.
+fn sync_set() -> Value {
+    let spec = json!({"type": "object", "properties": {"gvks": kinds()}});
+    let names = json!({"kind": "SyncSet", "listKind": "SyncSetList", "plural": "syncsets", "singular": "syncset"});
+    of_gatekeeper(super::gatekeeper::SYNC_GROUP, &names, "Cluster", &spec)
+}
+
+fn kinds() -> Value {
+    let text = json!({"type": "string"});
+    json!({"type": "array", "items": {"type": "object", "properties": {"group": text, "version": text, "kind": text}}})
+}
+
+fn of_gatekeeper(group: &str, names: &Value, scope: &str, spec: &Value) -> Value {
+    let plural = names.get("plural").and_then(Value::as_str).unwrap_or_default();
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}"), "labels": {"gatekeeper.sh/system": "yes"}},
+        "spec": {
+            "group": group, "names": names, "scope": scope,
+            "versions": [{
+                "name": super::gatekeeper::SYNC_VERSION, "served": true, "storage": true,
+                "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": spec,
+                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                }}},
+            }],
         },
     })
 }

@@ -19,11 +19,13 @@ pub struct Install {
 /// none is called before what answers it exists.
 const FILES: &[&str] = &[
     include_str!("../../manifests/crds/artifactgenerators.source.extensions.fluxcd.io.yaml"),
+    include_str!("../../manifests/crds/configs.config.gatekeeper.sh.yaml"),
     include_str!("../../manifests/crds/constrainttemplates.templates.gatekeeper.sh.yaml"),
     include_str!("../../manifests/crds/exemptions.weir.dev.yaml"),
     include_str!("../../manifests/crds/externalartifacts.source.toolkit.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/gitrepositories.source.toolkit.fluxcd.io.yaml"),
     include_str!("../../manifests/crds/kustomizations.kustomize.toolkit.fluxcd.io.yaml"),
+    include_str!("../../manifests/crds/syncsets.syncset.gatekeeper.sh.yaml"),
     include_str!("../../manifests/base/namespace.yaml"),
     include_str!("../../manifests/base/rbac.yaml"),
     include_str!("../../manifests/controller/quota.yaml"),

@@ -120,10 +120,11 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     );
     let discovery = Discovery::new(client.clone());
     let objects = Objects::new(client.clone(), discovery);
-    let (policies, _) = policies::start(
+    let (policies, inventory, _) = policies::start(
         policies::Options {
             objects: objects.clone(),
             client: client.clone(),
+            namespace: arguments.runtime_namespace.clone(),
             directory: arguments.policy_dir.clone(),
             instance: instance.clone(),
             metrics: metrics.clone(),
@@ -161,6 +162,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         foreign,
         remotes: kustomization::remote::Remotes::default(),
         policies,
+        inventory,
         book: drift::Book::default(),
         exemptions: Exemptions::follow(&client, &arguments.runtime_namespace, shutdown.clone()),
         freeze: freeze::follow(&client, &arguments.runtime_namespace, shutdown.clone()),

@@ -34,6 +34,7 @@ use crate::core::identity::Identity;
 use crate::core::object::ObjectRef;
 use crate::guard::freeze::Freeze;
 use crate::guard::{Mode, modes};
+use crate::policy::Inventory;
 use crate::render::keys::SecretName;
 use crate::render::{Decrypting, Pool};
 use crate::source::git::GitFetcher;
@@ -64,6 +65,8 @@ pub struct Shared {
     pub remotes: kustomization::remote::Remotes,
     /// The policies in force.
     pub policies: watch::Receiver<policies::Policies>,
+    /// What they see of the cluster.
+    pub inventory: watch::Receiver<Inventory>,
     /// What was applied last, to recognise drift by.
     pub book: drift::Book,
     /// Who may edit what Git declares for a while.

@@ -80,7 +80,8 @@ impl Inventory {
     }
 
     /// Whether both are the same, without looking into them.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }

@@ -37,6 +37,7 @@ mod source;
 #[cfg(test)]
 mod starter_tests;
 pub mod suite;
+mod synced;
 mod template;
 pub mod testing;
 
@@ -52,4 +53,5 @@ pub use library::{Library, Loaded};
 pub use mutate::{MutateError, Mutation};
 pub use review::{Operation, Review, ReviewError};
 pub use source::{Document, Problem, RegoFile, Severity, Sources};
+pub use synced::{Process, Settings};
 pub use template::TemplateKind;

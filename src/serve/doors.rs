@@ -21,7 +21,7 @@ use crate::api::weir;
 use crate::controllers::{Shared, kustomization};
 use crate::core::identity::KUSTOMIZATION_EXTRA;
 use crate::guard::Identities;
-use crate::policy::{Decision, Inventory, Library, Review};
+use crate::policy::{Decision, Inventory, Library, Process, Review, Settings};
 
 /// Longest evaluation of all policies on one request; the webhooks' timeout in `manifests/` is 3 s.
 const BUDGET: Duration = Duration::from_millis(2000);
@@ -56,14 +56,22 @@ struct Validate(Arc<Shared>);
 
 impl Door for Validate {
     fn begin(self: Arc<Self>, request: AdmissionRequest) -> Begun {
-        let (library, review) = match prepared(&self.0, request) {
+        let Prepared {
+            library,
+            settings,
+            review,
+            inventory,
+        } = match prepared(&self.0, request) {
             Ok(prepared) => prepared,
             Err(message) => return Begun::Done(Err(message)),
         };
-        match library.evaluate_within(&review, &Inventory::default(), AT_ONCE) {
+        if settings.excludes_review(Process::Webhook, &review) {
+            return Begun::Done(Ok(Answer::allow()));
+        }
+        match library.evaluate_within(&review, &inventory, AT_ONCE) {
             Some(decision) => Begun::Done(Ok(answer(&decision))),
             None => Begun::Computes(Box::new(move || {
-                Ok(answer(&library.evaluate(&review, &Inventory::default(), BUDGET)))
+                Ok(answer(&library.evaluate(&review, &inventory, BUDGET)))
             })),
         }
     }
@@ -90,7 +98,8 @@ impl Door for Mutate {
         if request.operation != Operation::Delete && request.group == weir::GROUP && request.resource == "exemptions" {
             return Begun::Done(Ok(status::signed(&request)));
         }
-        if request.operation == Operation::Delete || matches!(library(&self.0), Ok(library) if !library.mutates()) {
+        if request.operation == Operation::Delete || matches!(in_force(&self.0), Ok((library, _)) if !library.mutates())
+        {
             return Begun::Done(Ok(Answer::allow()));
         }
         Begun::Computes(Box::new(move || self.complete(request)))
@@ -99,32 +108,44 @@ impl Door for Mutate {
 
 impl Mutate {
     fn complete(&self, request: AdmissionRequest) -> Decided {
-        let (library, review) = prepared(&self.0, request)?;
-        Ok(match library.mutate(&review, &Inventory::default(), BUDGET) {
-            Ok(mutation) => {
-                let patch = (!mutation.patch.0.is_empty()).then_some(mutation.patch);
-                Answer {
-                    patch,
-                    ..Answer::allow()
+        let prepared = prepared(&self.0, request)?;
+        if prepared.settings.excludes_review(Process::Mutation, &prepared.review) {
+            return Ok(Answer::allow());
+        }
+        Ok(
+            match prepared.library.mutate(&prepared.review, &prepared.inventory, BUDGET) {
+                Ok(mutation) => {
+                    let patch = (!mutation.patch.0.is_empty()).then_some(mutation.patch);
+                    Answer {
+                        patch,
+                        ..Answer::allow()
+                    }
                 }
-            }
-            Err(error) => Answer::deny(error.to_string()),
-        })
+                Err(error) => Answer::deny(error.to_string()),
+            },
+        )
     }
 }
 
-/// The policies in force.
-fn library(shared: &Shared) -> Result<Library, String> {
+/// The policies in force, and the namespaces that they leave out.
+fn in_force(shared: &Shared) -> Result<(Library, Arc<Settings>), String> {
     let policies = shared.policies.borrow();
     if !policies.ready {
         return Err("policies are not loaded yet".to_owned());
     }
-    Ok(policies.library.clone())
+    Ok((policies.library.clone(), Arc::clone(&policies.settings)))
 }
 
-/// The library and the review of a request.
-fn prepared(shared: &Shared, request: AdmissionRequest) -> Result<(Library, Review), String> {
-    let library = library(shared)?;
+/// A request with all that is asked about it.
+struct Prepared {
+    library: Library,
+    settings: Arc<Settings>,
+    review: Review,
+    inventory: Inventory,
+}
+
+fn prepared(shared: &Shared, request: AdmissionRequest) -> Result<Prepared, String> {
+    let (library, settings) = in_force(shared)?;
     let namespace = shared
         .namespaces
         .get(&StoreRef::new(&request.namespace))
@@ -136,5 +157,10 @@ fn prepared(shared: &Shared, request: AdmissionRequest) -> Result<(Library, Revi
             Some(value)
         });
     let review = Review::from_request(request.raw, namespace).map_err(|error| error.to_string())?;
-    Ok((library, review))
+    Ok(Prepared {
+        library,
+        settings,
+        review,
+        inventory: shared.inventory.borrow().clone(),
+    })
 }

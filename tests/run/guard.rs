@@ -10,8 +10,12 @@ use crate::cluster::{Cluster, alice, eventually};
 use crate::tenants::account;
 use crate::world::{CONFIG_MAP, DEPLOYMENT, Setup, World, config_map, deployment};
 
+/// Held by a test whose Weir is behind the webhook configurations, of which the cluster has one each.
+pub(crate) static WEBHOOKS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[tokio::test]
 async fn a_manual_change_of_what_git_declares_is_refused_with_its_reason() {
+    let _alone = WEBHOOKS.lock().await;
     let Some(setup) = Setup::new("guard").await else { return };
     let port = TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
@@ -157,7 +161,7 @@ async fn an_ignored_field_passes(world: &World, alice: &Cluster) {
 }
 
 /// Applies the webhook configurations of `manifests/base`, for one namespace and at this address.
-async fn install(cluster: &Cluster, namespace: &str, url: &str) {
+pub(crate) async fn install(cluster: &Cluster, namespace: &str, url: &str) {
     uninstall(cluster).await;
     for file in ["validating-webhook.yaml", "mutating-webhook.yaml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base").join(file);
@@ -171,7 +175,7 @@ async fn install(cluster: &Cluster, namespace: &str, url: &str) {
     }
 }
 
-async fn uninstall(cluster: &Cluster) {
+pub(crate) async fn uninstall(cluster: &Cluster) {
     for (kind, name) in [
         ("ValidatingWebhookConfiguration", "weir-validate"),
         ("MutatingWebhookConfiguration", "weir-mutate"),

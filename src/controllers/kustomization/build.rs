@@ -141,7 +141,11 @@ impl Run<'_> {
             let found = access.namespaces(shared, &desired).await;
             found.map_err(|error| fail(error.to_string()))?
         };
-        let surroundings = Surroundings::new(&namespaces, &access.identity);
+        let mut surroundings = Surroundings::new(&namespaces, &access.identity);
+        if !access.elsewhere {
+            let inventory = shared.inventory.borrow().clone();
+            surroundings = surroundings.in_cluster(inventory, Arc::clone(&policies.settings));
+        }
         let library = policies.library.clone();
         let (prune, force) = (spec.prune, spec.force);
         let others = Arc::clone(&shared.settings.override_managers);

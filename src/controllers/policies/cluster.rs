@@ -134,7 +134,7 @@ async fn watch(
     }
 }
 
-fn whole(object: DynamicObject, resource: &ApiResource) -> Value {
+pub(super) fn whole(object: DynamicObject, resource: &ApiResource) -> Value {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
         fields.insert("apiVersion".to_owned(), resource.api_version.clone().into());

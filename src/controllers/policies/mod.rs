@@ -1,4 +1,5 @@
-//! The policies in force: ConstraintTemplates and constraints of the cluster, and plain Rego files.
+//! The policies in force: ConstraintTemplates and constraints of the cluster, and plain Rego files; and what they see of the
+//! cluster (`synced`).
 //!
 //! Flow: watches feed one keeper task; whenever something changed it loads a new library (what no longer loads is kept in
 //! its last good version), makes the CRDs of new kinds of constraints, watches those kinds, and publishes.
@@ -8,9 +9,11 @@
 
 mod cluster;
 mod files;
+mod synced;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -21,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::objects::Objects;
 use crate::cluster::events::{NewEvent, Recorder, Severity};
-use crate::policy::{Document, Library, Problem, RegoFile, Sources};
+use crate::policy::{Document, Inventory, Library, Problem, RegoFile, Settings, Sources};
 use crate::telemetry::metrics::Metrics;
 
 /// How many observations may wait for the keeper; each is one object, and watches wait when it is full.
@@ -39,6 +42,8 @@ const NOT_LOADED: &str = "PolicyNotLoaded";
 pub struct Policies {
     /// They themselves.
     pub library: Library,
+    /// Which namespaces they leave out.
+    pub settings: Arc<Settings>,
     /// Grows with every change.
     pub number: u64,
     /// Whether everything that was there at start has been read.
@@ -60,6 +65,10 @@ enum Seen {
     },
     ConstraintsListed(String),
     Files(Vec<RegoFile>),
+    /// What Gatekeeper's Config and SyncSets say.
+    Settings(Arc<Settings>),
+    /// That everything they name has been read.
+    Synced,
 }
 
 /// What the keeper needs.
@@ -68,6 +77,8 @@ pub struct Options {
     pub objects: Objects,
     /// Connection to the cluster.
     pub client: kube::Client,
+    /// Where Weir runs: a Config counts there too.
+    pub namespace: String,
     /// `--policy-dir`.
     pub directory: Option<PathBuf>,
     /// Names this process in the status of templates.
@@ -78,16 +89,30 @@ pub struct Options {
     pub events: Recorder,
 }
 
-/// Starts the keeper.
+/// Starts the keeper. Beside the policies there is what they see of the cluster, which changes more often.
 #[must_use]
-pub fn start(options: Options, shutdown: CancellationToken) -> (watch::Receiver<Policies>, JoinHandle<()>) {
+pub fn start(
+    options: Options,
+    shutdown: CancellationToken,
+) -> (watch::Receiver<Policies>, watch::Receiver<Inventory>, JoinHandle<()>) {
     let first = Policies {
         library: Library::default(),
+        settings: Arc::default(),
         number: 0,
         ready: false,
     };
     let (publish, published) = watch::channel(first);
     let (sender, receiver) = mpsc::channel(QUEUE);
+    let (publish_inventory, inventory) = watch::channel(Inventory::default());
+    let following = synced::Options {
+        client: options.client.clone(),
+        objects: options.objects.clone(),
+        namespace: options.namespace.clone(),
+        seen: sender.clone(),
+        publish: publish_inventory,
+        shutdown: shutdown.clone(),
+    };
+    tokio::spawn(synced::run(following));
     let keeper = Keeper {
         options,
         sender,
@@ -95,6 +120,7 @@ pub fn start(options: Options, shutdown: CancellationToken) -> (watch::Receiver<
         templates: BTreeMap::new(),
         constraints: BTreeMap::new(),
         files: Vec::new(),
+        settings: Arc::default(),
         listed: Listed::default(),
         watching: HashMap::new(),
         told: HashMap::new(),
@@ -105,13 +131,14 @@ pub fn start(options: Options, shutdown: CancellationToken) -> (watch::Receiver<
             () = keeper.run(receiver, publish) => {}
         }
     });
-    (published, task)
+    (published, inventory, task)
 }
 
 /// What of the beginning has been read.
 #[derive(Default)]
 struct Listed {
     files: bool,
+    synced: bool,
     templates: bool,
     constraints: HashSet<String>,
 }
@@ -123,6 +150,7 @@ struct Keeper {
     templates: BTreeMap<String, Value>,
     constraints: BTreeMap<(String, String), Value>,
     files: Vec<RegoFile>,
+    settings: Arc<Settings>,
     listed: Listed,
     /// Watches of kinds of constraints.
     watching: HashMap<String, JoinHandle<()>>,
@@ -163,7 +191,13 @@ impl Keeper {
                 let number = before.number + 1;
                 let policies = library.len();
                 tracing::info!(policies, ready, number, "policies loaded");
-                publish.send_replace(Policies { library, number, ready });
+                let settings = Arc::clone(&self.settings);
+                publish.send_replace(Policies {
+                    library,
+                    settings,
+                    number,
+                    ready,
+                });
             }
         }
     }
@@ -202,6 +236,15 @@ impl Keeper {
             Seen::ConstraintGone { kind, name } => self.constraints.remove(&(kind, name)).is_some(),
             Seen::ConstraintsListed(kind) => {
                 self.listed.constraints.insert(kind);
+                false
+            }
+            Seen::Settings(settings) => {
+                let changed = self.settings != settings;
+                self.settings = settings;
+                changed
+            }
+            Seen::Synced => {
+                self.listed.synced = true;
                 false
             }
             Seen::Files(files) => {
@@ -327,6 +370,7 @@ impl Keeper {
     fn ready(&self, library: &Library) -> bool {
         let kinds = library.template_kinds();
         self.listed.files
+            && self.listed.synced
             && self.listed.templates
             && kinds.iter().all(|kind| self.listed.constraints.contains(&kind.kind))
     }
