@@ -11,7 +11,7 @@ use super::decision::{Action, EnforcementPoint, Finding};
 use super::inventory::Inventory;
 use super::matching::Match;
 use super::rego::EngineError;
-use super::rego::program::Deadline;
+use super::rego::session::Deadline;
 use super::review::Review;
 use super::source::Document;
 use super::template::{Engine, Template};

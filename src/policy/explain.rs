@@ -10,7 +10,7 @@ use super::decision::EnforcementPoint;
 use super::inventory::Inventory;
 use super::library::{Library, Linked};
 use super::plain::{Entry, Purpose, Unit};
-use super::rego::program::Deadline;
+use super::rego::session::Deadline;
 use super::review::Review;
 
 /// One policy and one review.

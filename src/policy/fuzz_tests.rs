@@ -14,7 +14,8 @@ use serde_json::{Value as Json, json};
 use super::inventory::Inventory;
 use super::library::Library;
 use super::rego::parse::{Version, parse, parse_either};
-use super::rego::program::{Deadline, Program};
+use super::rego::program::Program;
+use super::rego::session::Deadline;
 use super::review::Review;
 use super::source::{Document, RegoFile, Sources};
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 use super::decision::{Action, Finding};
 use super::inventory::Inventory;
 use super::plain::{Entry, Purpose, Unit};
-use super::rego::program::Deadline;
+use super::rego::session::Deadline;
 use super::review::Review;
 
 impl Unit {

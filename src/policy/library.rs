@@ -20,7 +20,7 @@ use super::matching::Subject;
 use super::mutate::{self, MutateError, Mutation};
 use super::parameters;
 use super::plain::{self, Plain, Purpose, Unit};
-use super::rego::program::Deadline;
+use super::rego::session::Deadline;
 use super::review::Review;
 use super::source::{Document, Problem, Sources};
 use super::template::{self, Template, TemplateKind};

@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 use super::inventory::Inventory;
 use super::library::Library;
 use super::plain::Purpose;
-use super::rego::program::Deadline;
+use super::rego::session::Deadline;
 use super::review::Review;
 
 /// Most rounds until nothing changes any more. Policies that build on each other need one each; Gatekeeper's mutators

@@ -17,7 +17,7 @@ use super::decision::Action;
 use super::inventory::Inventory;
 use super::library::Library;
 use super::rego::parse::{Version, parse};
-use super::rego::program::Deadline;
+use super::rego::session::Deadline;
 use super::review::Review;
 use super::source::{Document, Sources};
 use super::suite::Suite;

@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use super::coverage::Coverage;
 use super::inventory::Inventory;
 use super::plain::{self, File};
-use super::rego::program::{Deadline, Program};
+use super::rego::program::Program;
+use super::rego::session::Deadline;
 use super::source::{Problem, RegoFile};
 
 /// How a test went.

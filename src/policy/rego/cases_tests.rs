@@ -15,7 +15,8 @@ use regorus::Value;
 use serde::Deserialize;
 
 use super::parse::{Parsed, Version, parse};
-use super::program::{Deadline, Program};
+use super::program::Program;
+use super::session::Deadline;
 
 /// Cases that have to be there at the least; fewer would mean that they are no longer found.
 const AT_LEAST: usize = 4_000;

@@ -21,6 +21,7 @@ mod replaced;
 mod rewrite;
 #[cfg(test)]
 mod safety_tests;
+pub(crate) mod session;
 mod sprintf;
 mod tokens;
 mod walk;

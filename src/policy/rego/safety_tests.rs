@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::super::inventory::Inventory;
 use super::parse::{Version, parse};
-use super::program::{Deadline, Program};
+use super::program::Program;
+use super::session::Deadline;
 
 /// What an evaluation may take.
 const BUDGET: Duration = Duration::from_millis(50);

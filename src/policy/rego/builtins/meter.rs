@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use regorus::Value;
 
-use super::super::program::Deadline;
+use super::super::session::Deadline;
 
 /// Most bytes that one evaluation may make, freed ones counted too. The largest object that an API server accepts has 3 MiB; this
 /// is a policy that makes something of that size from each of its eighty parts.

@@ -13,7 +13,7 @@ use regorus::value::Set;
 use smallvec::{SmallVec, smallvec};
 
 use super::super::builtins::meter;
-use super::super::program::Deadline;
+use super::super::session::Deadline;
 use super::collection::{each, is_collection};
 use super::tree::Tree;
 use super::{Clause, Compiled, Expr, Kind, Pattern, Rule, Slot, Stmt};

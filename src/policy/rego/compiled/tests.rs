@@ -6,7 +6,8 @@ use regorus::Value;
 
 use super::super::super::inventory::Inventory;
 use super::super::parse::{Version, parse};
-use super::super::program::{Deadline, Program};
+use super::super::program::Program;
+use super::super::session::Deadline;
 use super::{Compiled, Run, Stop};
 
 const BUDGET: Duration = Duration::from_secs(60);

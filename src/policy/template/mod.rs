@@ -4,19 +4,23 @@
 //! CEL in `code[].source` of engine K8sNativeValidation. Where a template has both, CEL answers, and of two texts in Rego the
 //! one in `rego`, as with Gatekeeper.
 
-use regorus::unstable::{Expr, Rule, RuleHead};
+mod source;
+
+use regorus::unstable::{Rule, RuleHead};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use super::cel;
 use super::decision::EnforcementPoint;
 use super::parameters;
-use super::rego::parse::{Parsed, Version, parse};
+use super::rego::parse::{Parsed, parse};
+use super::rego::path;
 use super::rego::program::Program;
-use super::rego::{Visitor, path, walk_module};
 use super::review::{Operation, Review};
 use super::source::{Document, Problem};
 use crate::api::gatekeeper::TEMPLATES_GROUP;
+use source::foreign_data;
+pub(super) use source::{RegoSource, Source, source};
 
 /// The only target there is.
 const TARGET: &str = "admission.k8s.gatekeeper.sh";
@@ -255,73 +259,6 @@ fn open(mut schema: Json) -> Json {
     schema
 }
 
-/// What a template decides with.
-pub(super) enum Source<'a> {
-    Rego(RegoSource<'a>),
-    Cel(&'a Json),
-}
-
-/// The Rego of a template.
-pub(super) struct RegoSource<'a> {
-    pub(super) rego: &'a str,
-    pub(super) libs: Vec<&'a str>,
-    pub(super) version: Version,
-}
-
-/// Finds the code of a template; the error says why there is none.
-pub(super) fn source(value: &Json) -> Result<Source<'_>, String> {
-    let targets = value
-        .pointer("/spec/targets")
-        .and_then(Json::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    let [target] = targets else {
-        return Err(format!(
-            "spec.targets must have exactly one entry, {TARGET}, and has {}",
-            targets.len()
-        ));
-    };
-    let name = target.get("target").and_then(Json::as_str).unwrap_or_default();
-    if name != TARGET {
-        return Err(format!("spec.targets[0].target is {name:?} and must be {TARGET:?}"));
-    }
-    let code = target
-        .get("code")
-        .and_then(Json::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    let engine = |entry: &Json| {
-        entry
-            .get("engine")
-            .and_then(Json::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    if let Some(entry) = code.iter().find(|entry| engine(entry) == cel::ENGINE) {
-        return Ok(Source::Cel(entry.get("source").unwrap_or(&Json::Null)));
-    }
-    let of_code = code
-        .iter()
-        .find(|entry| engine(entry) == "Rego")
-        .and_then(|entry| entry.get("source"));
-    // What stands in `rego` comes before what stands in `code`, as for Gatekeeper.
-    let candidates = [Some(target), of_code].into_iter().flatten();
-    let written = |source| {
-        let rego = Json::get(source, "rego")?.as_str()?;
-        (!rego.trim().is_empty()).then_some((source, rego))
-    };
-    let Some((source, rego)) = candidates.into_iter().find_map(written) else {
-        return Err("spec.targets[0] has no Rego, neither in rego nor in code, and no CEL".to_owned());
-    };
-    let libs = source.get("libs").and_then(Json::as_array).into_iter().flatten();
-    Ok(Source::Rego(RegoSource {
-        rego,
-        libs: libs.filter_map(Json::as_str).collect(),
-        version: match source.get("version").and_then(Json::as_str) {
-            Some("v1") => Version::V1,
-            _ => Version::V0,
-        },
-    }))
-}
-
 fn answers(parsed: &Parsed) -> bool {
     parsed.module.policy.iter().any(|rule| {
         let Rule::Spec {
@@ -333,49 +270,6 @@ fn answers(parsed: &Parsed) -> bool {
         };
         path(refr).is_some_and(|(names, _)| names.first().is_some_and(|name| name == RULE))
     })
-}
-
-/// References to data that a template cannot have: Gatekeeper gives it `data.inventory` and its own `data.lib`.
-fn foreign_data(parsed: &Parsed) -> Vec<Problem> {
-    struct Data<'a>(&'a Parsed, Vec<Problem>);
-    impl Visitor for Data<'_> {
-        fn expr(&mut self, expr: &Expr) {
-            let (Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. }) = expr else {
-                return;
-            };
-            let Expr::Var { span, .. } = refr.as_ref() else { return };
-            let first = path(expr).and_then(|(names, _)| names.get(1).cloned());
-            if span.text() == "data" && first.as_ref().is_some_and(|first| !known(first)) {
-                let name = first.unwrap_or_default();
-                let message =
-                    format!("data.{name} does not exist for a template; it has data.inventory and its data.lib");
-                self.1.push(Problem::at(self.0.origin(), span.line, span.col, message));
-            }
-        }
-    }
-    fn known(name: &str) -> bool {
-        matches!(name, "lib" | "inventory")
-    }
-    let mut data = Data(parsed, Vec::new());
-    for import in &parsed.module.imports {
-        let names = path(&import.refr).map(|(names, _)| names).unwrap_or_default();
-        let allowed = match names.first().map(String::as_str) {
-            Some("data") => names.get(1).is_some_and(|name| known(name)),
-            Some("future") => true,
-            _ => false,
-        };
-        if !allowed {
-            let message = format!(
-                "a template may import data.lib, data.inventory and future.keywords, not {}",
-                names.join(".")
-            );
-            data.1
-                .push(Problem::at(parsed.origin(), import.span.line, import.span.col, message));
-        }
-    }
-    // The chain was bounded when the module was parsed.
-    let _ = walk_module(&parsed.module, &mut data);
-    data.1
 }
 
 #[cfg(test)]
