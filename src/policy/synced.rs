@@ -12,7 +12,7 @@ use crate::core::object::Gvk;
 
 /// Most kinds that are synced. Each is a watch over the whole cluster; a cluster has some hundred kinds, of which policies
 /// that refer to others name a handful.
-pub const MAX_KINDS: usize = 64;
+const MAX_KINDS: usize = 64;
 
 /// Something that namespaces can be left out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

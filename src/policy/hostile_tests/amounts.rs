@@ -1,6 +1,6 @@
 //! Much made of little: shared values, builtins.
 
-use super::{body, bounded, check, outcome, rego};
+use super::{body, bounded, outcome, rego};
 use serde_json::json;
 
 const MADE: &str = "would bring what one evaluation makes";

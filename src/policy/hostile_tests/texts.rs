@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::super::template::tests::template;
 use super::{body, bounded, check, outcome, rego};
 use serde_json::{Value as Json, json};
 

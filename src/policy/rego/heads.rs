@@ -5,8 +5,7 @@
 
 use std::collections::HashSet;
 
-use regorus::Span;
-use regorus::unstable::{Expr, Literal, Query, Rule, RuleHead};
+use regorus::unstable::{Expr, Literal, Query, Rule, RuleHead, Span};
 
 use super::super::source::Problem;
 use super::parse::Parsed;
@@ -73,16 +72,18 @@ pub(super) fn unsafe_variables(parsed: &Parsed, modules: &[&Parsed]) -> Vec<Prob
     problems
 }
 
+/// Names of what a module imports.
+pub(super) fn imported(parsed: &Parsed) -> impl Iterator<Item = String> + '_ {
+    parsed.module.imports.iter().filter_map(|import| match &import.r#as {
+        Some(alias) => Some(alias.text().to_owned()),
+        None => walk::path(&import.refr).and_then(|(names, _)| names.last().cloned()),
+    })
+}
+
 /// Names that mean something in every rule of a module: documents, imports, and rules of its package.
 fn known<'a>(parsed: &'a Parsed, modules: &[&'a Parsed]) -> HashSet<String> {
     let mut known: HashSet<String> = ["input", "data"].map(str::to_owned).into();
-    for import in &parsed.module.imports {
-        let name = match &import.r#as {
-            Some(alias) => Some(alias.text().to_owned()),
-            None => walk::path(&import.refr).and_then(|(names, _)| names.last().cloned()),
-        };
-        known.extend(name);
-    }
+    known.extend(imported(parsed));
     for module in modules {
         // A package below this one is a part of it.
         let Some(below) = module.package.strip_prefix(parsed.package.as_slice()) else {

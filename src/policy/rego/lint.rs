@@ -278,15 +278,15 @@ mod tests {
         };
         check(
             &["package a\nv contains {\"msg\": m} if { true }"],
-            &[&said("0.rego:2:21", "m")],
+            &[&said("0.rego:2:20", "m")],
         );
         check(
             &["package a\nv contains {\"msg\": m} if { x := [m | m := 1]; x }"],
-            &[&said("0.rego:2:21", "m")],
+            &[&said("0.rego:2:20", "m")],
         );
         check(
             &["package a\np := x if { true } else := y if { input }"],
-            &[&said("0.rego:2:6", "x"), &said("0.rego:2:27", "y")],
+            &[&said("0.rego:2:6", "x"), &said("0.rego:2:28", "y")],
         );
         check(&["package a\nf(x) := y"], &[&said("0.rego:2:9", "y")]);
         for fine in [

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use regorus::unstable::{Expr, Literal, LiteralStmt, Rule, RuleHead};
 
 use super::super::source::Problem;
+use super::heads;
 use super::parse::Parsed;
 use super::walk::{self, Visitor};
 
@@ -249,6 +250,7 @@ pub(super) fn references(parsed: &Parsed, graph: &mut Graph) {
         parsed,
         graph,
         rule: Vec::new(),
+        imported: heads::imported(parsed).collect(),
         declared: names.into_iter(),
         own: HashSet::new(),
         parts: HashSet::new(),
@@ -260,6 +262,7 @@ struct References<'a> {
     parsed: &'a Parsed,
     graph: &'a mut Graph,
     rule: Path,
+    imported: HashSet<String>,
     declared: std::vec::IntoIter<HashSet<String>>,
     /// Names that are variables somewhere in the rule; what they hide is not looked for.
     own: HashSet<String>,
@@ -310,9 +313,8 @@ impl Visitor for References<'_> {
         else {
             return;
         };
-        let absolute = self.parsed.absolute(&names);
-        let path = if first == "data" || absolute != names {
-            absolute
+        let path = if first == "data" || self.imported.contains(first) {
+            self.parsed.absolute(&names)
         } else {
             self.parsed.package.iter().cloned().chain(names).collect()
         };

@@ -6,7 +6,7 @@
 
 mod source;
 
-use regorus::unstable::{Rule, RuleHead};
+use regorus::unstable::{Expr, Rule, RuleHead};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
@@ -163,6 +163,9 @@ fn rego(origin: &str, source: &RegoSource<'_>) -> Result<(Engine, Vec<&'static s
         let message = format!("the Rego has no rule {RULE:?}, so the template could never find anything");
         return Err(vec![Problem::new(origin, message)]);
     };
+    if let Some(problem) = main.module.policy.iter().find_map(|rule| wordless(main, rule)) {
+        return Err(vec![problem]);
+    }
     let rule = main.rule_path(RULE);
     let program = Box::new(Program::compile(&modules.iter().collect::<Vec<_>>())?);
     let mentioned = UNUSUAL
@@ -259,6 +262,31 @@ fn open(mut schema: Json) -> Json {
     schema
 }
 
+/// What is wrong with a definition of the rule of which it is plain that its answers have no `msg`.
+fn wordless(parsed: &Parsed, rule: &Rule) -> Option<Problem> {
+    let Rule::Spec { head, .. } = rule else { return None };
+    let (refr, answer, all) = match head {
+        RuleHead::Set { refr, key, .. } => (refr, key.as_ref()?, false),
+        RuleHead::Compr { refr, assign, .. } => (refr, &assign.as_ref()?.value, true),
+        RuleHead::Func { .. } => return None,
+    };
+    let wordless = match answer.as_ref() {
+        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {
+            true
+        }
+        Expr::Array { .. } => true,
+        // All answers at once are a set.
+        Expr::Set { .. } => !all,
+        _ => false,
+    };
+    let names = path(refr)
+        .filter(|(names, whole)| *whole && names.len() == 1 && names.first().is_some_and(|name| name == RULE));
+    names.filter(|_| wordless)?;
+    let span = answer.span();
+    let message = format!("an answer of {RULE:?} must be an object with msg");
+    Some(Problem::at(parsed.origin(), span.line, span.col, message))
+}
+
 fn answers(parsed: &Parsed) -> bool {
     parsed.module.policy.iter().any(|rule| {
         let Rule::Spec {
@@ -306,6 +334,14 @@ pub(crate) mod tests {
         refused(
             &template("A", "package a\nviolation[{\"msg\": \"x\"}] {\n  data.other.x\n}"),
             "a.yaml:3:3: data.other does not exist for a template; it has data.inventory and its data.lib",
+        );
+        refused(
+            &template("A", "package a\nviolation[\"a\"] { true }"),
+            "a.yaml:2:12: an answer of \"violation\" must be an object with msg",
+        );
+        refused(
+            &template("A", "package a\nviolation = [{\"msg\": \"a\"}] { true }"),
+            "a.yaml:2:13: an answer of \"violation\" must be an object with msg",
         );
         let mut wrong = template("A", "package a");
         wrong.value["metadata"]["name"] = json!("b");

@@ -3,7 +3,7 @@
 use regorus::Value;
 
 use super::numbers::{exponent, general};
-use super::{Arg, MAX_WIDTH};
+use super::{Arg, MAX_WIDTH, go_quote};
 
 /// A verb with its flags.
 #[derive(Default)]
@@ -220,27 +220,4 @@ fn character(value: i128) -> char {
         .ok()
         .and_then(char::from_u32)
         .unwrap_or(char::REPLACEMENT_CHARACTER)
-}
-
-/// A string as Go quotes it.
-fn go_quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if u32::from(c) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
