@@ -111,8 +111,8 @@ impl Calls<'_> {
         self.functions.contains_key(&local).then_some(local)
     }
 
-    fn edge(&mut self, to: Vec<String>) {
-        self.graph.calls(&self.rule, &to);
+    fn edge(&mut self, to: &[String]) {
+        self.graph.calls(&self.rule, to);
     }
 }
 
@@ -125,7 +125,7 @@ impl Visitor for Calls<'_> {
         // `with f as g` makes calls of f calls of g.
         for with in &stmt.with_mods {
             if let Some(function) = walk::path(&with.r#as).and_then(|(names, _)| self.resolve(&names)) {
-                self.edge(function);
+                self.edge(&function);
             }
         }
     }
@@ -146,7 +146,7 @@ impl Visitor for Calls<'_> {
                 self.problems
                     .push(Problem::at(self.parsed.origin(), span.line, span.col, message));
             }
-            self.edge(path);
+            self.edge(&path);
             return;
         }
         let name = names.join(".");
