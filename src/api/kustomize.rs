@@ -1,13 +1,17 @@
 //! `kustomize.toolkit.fluxcd.io/v1`: Kustomization.
 
-use std::collections::BTreeMap;
+mod build;
+mod status;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::meta::LocalRef;
+use super::meta::{LocalRef, ObjectKindRef};
+pub use build::{
+    BuildMetadata, CommonMetadata, Image, Patch, PostBuild, Selector, SubstituteFrom, SubstituteStrategy, VariablesKind,
+};
+pub use status::{HistoryEntry, InventoryEntry, InventoryStatus, KustomizationStatus};
 
 /// The API group; also the prefix of owner labels and control markers.
 pub const GROUP: &str = "kustomize.toolkit.fluxcd.io";
@@ -87,7 +91,7 @@ pub struct KustomizationSpec {
     pub depends_on: Option<Vec<Dependency>>,
     /// Objects whose health is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health_checks: Option<Vec<HealthCheck>>,
+    pub health_checks: Option<Vec<ObjectKindRef>>,
     /// CEL expressions that say how kinds show their health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check_exprs: Option<Vec<HealthCheckExpr>>,
@@ -121,27 +125,6 @@ pub struct KustomizationSpec {
     /// Another cluster to apply to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kube_config: Option<KubeConfig>,
-}
-
-/// Annotations that kustomize adds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum BuildMetadata {
-    /// Which file an object is from.
-    OriginAnnotations,
-    /// Which transformers changed it.
-    TransformerAnnotations,
-}
-
-impl BuildMetadata {
-    /// The option as kustomize writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OriginAnnotations => "originAnnotations",
-            Self::TransformerAnnotations => "transformerAnnotations",
-        }
-    }
 }
 
 /// The source of a Kustomization.
@@ -213,22 +196,6 @@ pub struct Dependency {
     pub ready_expr: Option<String>,
 }
 
-/// An object whose health is checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HealthCheck {
-    /// API version of the object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_version: Option<String>,
-    /// Kind of the object.
-    pub kind: String,
-    /// Name of the object.
-    pub name: String,
-    /// Namespace of the object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-}
-
 /// How a kind shows its health, as CEL expressions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -246,117 +213,6 @@ pub struct HealthCheckExpr {
     /// True when failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-}
-
-/// A patch and what it applies to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Patch {
-    /// The patch, as YAML.
-    pub patch: String,
-    /// Objects that it applies to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Selector>,
-}
-
-/// Selects objects; every given field must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Selector {
-    /// API group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// API version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// Kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Name, a regular expression.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Namespace, a regular expression.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Label selector.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_selector: Option<String>,
-    /// Annotation selector.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotation_selector: Option<String>,
-}
-
-/// An image to replace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Image {
-    /// The image to look for, without tag.
-    pub name: String,
-    /// What it becomes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new_name: Option<String>,
-    /// Its new tag.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new_tag: Option<String>,
-    /// Its new digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-}
-
-/// Labels and annotations for every object.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CommonMetadata {
-    /// Labels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<BTreeMap<String, String>>,
-    /// Annotations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
-}
-
-/// Variable substitution after the build.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PostBuild {
-    /// Variables; they win over `substituteFrom`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub substitute: Option<BTreeMap<String, String>>,
-    /// ConfigMaps and Secrets with variables; later ones win.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub substitute_from: Option<Vec<SubstituteFrom>>,
-    /// Whether to substitute when there is no variable at all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub substitute_strategy: Option<SubstituteStrategy>,
-}
-
-/// An object with variables.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SubstituteFrom {
-    /// ConfigMap or Secret.
-    pub kind: VariablesKind,
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Goes on without it when it does not exist.
-    #[serde(default)]
-    pub optional: bool,
-}
-
-/// Kinds that hold variables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum VariablesKind {
-    /// A Secret.
-    Secret,
-    /// A ConfigMap.
-    ConfigMap,
-}
-
-/// Whether to substitute when there is no variable at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum SubstituteStrategy {
-    /// Only with at least one variable.
-    WithVariables,
-    /// Always.
-    Always,
 }
 
 /// Decryption of secrets.
@@ -411,73 +267,4 @@ pub struct SecretKeyRef {
     /// Key in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-}
-
-/// What was applied and how it went.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct KustomizationStatus {
-    /// Generation of the spec that was carried out or given up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Healthy, Stalled.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
-    /// The last revision that was applied and healthy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_applied_revision: Option<String>,
-    /// What the source of that revision was built from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_applied_origin_revision: Option<String>,
-    /// The last revision that was tried.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_attempted_revision: Option<String>,
-    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was acted on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_handled_reconcile_at: Option<String>,
-    /// The objects that this Kustomization owns.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inventory: Option<InventoryStatus>,
-    /// The last reconciliations, newest first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub history: Option<Vec<HistoryEntry>>,
-}
-
-/// The objects that a Kustomization owns.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct InventoryStatus {
-    /// One entry for each object.
-    pub entries: Vec<InventoryEntry>,
-}
-
-/// One owned object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct InventoryEntry {
-    /// `<namespace>_<name>_<group>_<Kind>`.
-    pub id: String,
-    /// API version without the group.
-    pub v: String,
-}
-
-/// Reconciliations of one build with one outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HistoryEntry {
-    /// Digest of the build.
-    pub digest: String,
-    /// When it was first seen, RFC 3339.
-    #[schemars(extend("format" = "date-time"))]
-    pub first_reconciled: String,
-    /// When it was last seen, RFC 3339.
-    #[schemars(extend("format" = "date-time"))]
-    pub last_reconciled: String,
-    /// How long the last one took.
-    pub last_reconciled_duration: String,
-    /// Ready reason of the last one.
-    pub last_reconciled_status: String,
-    /// How many there were.
-    pub total_reconciliations: i64,
-    /// Revision and origin revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<BTreeMap<String, String>>,
 }

@@ -34,8 +34,6 @@ pub const INCLUDE_UNAVAILABLE: &str = "IncludeUnavailable";
 pub const SUCCEEDED: &str = "Succeeded";
 /// Reason: under way.
 pub const PROGRESSING: &str = "Progressing";
-/// Reason: failed, and being tried again.
-pub const PROGRESSING_WITH_RETRY: &str = "ProgressingWithRetry";
 /// Reason: the whole change was refused by policy; nothing of it was applied. Weir's own.
 pub const POLICY_DENIED: &str = "PolicyDenied";
 /// Reason: the spec asks for something this version of Weir does not do. Weir's own.
@@ -46,4 +44,20 @@ pub const UNSUPPORTED: &str = "Unsupported";
 pub struct LocalRef {
     /// Name of the object.
     pub name: String,
+}
+
+/// Refers to an object of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectKindRef {
+    /// API version of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Kind of the object.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// Namespace of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }

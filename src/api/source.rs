@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::meta::LocalRef;
+use super::meta::{LocalRef, ObjectKindRef};
 use crate::core::snapshot::Commit;
 
 /// The API group.
@@ -274,22 +274,6 @@ pub struct ExternalArtifactSpec {
     /// The object that it is made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_ref: Option<ObjectKindRef>,
-}
-
-/// Refers to an object of any kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectKindRef {
-    /// API version of the object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_version: Option<String>,
-    /// Kind of the object.
-    pub kind: String,
-    /// Name of the object.
-    pub name: String,
-    /// Namespace of the object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
 }
 
 /// The artifact that is offered.

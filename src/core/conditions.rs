@@ -68,6 +68,24 @@ impl Conditions {
         self.mark_true("Stalled", reason, message, generation, now);
     }
 
+    /// Says that something failed for a reason and is tried again; `doing` is what was under way.
+    pub fn mark_retrying(
+        &mut self,
+        (reason, message): (&str, &str),
+        doing: &str,
+        generation: Option<i64>,
+        now: Timestamp,
+    ) {
+        self.mark_reconciling("ProgressingWithRetry", doing, generation, now);
+        self.mark_false("Ready", reason, message, generation, now);
+    }
+
+    /// Says that something failed for a reason and that only a change can help.
+    pub fn mark_given_up(&mut self, (reason, message): (&str, &str), generation: Option<i64>, now: Timestamp) {
+        self.mark_stalled(reason, message, generation, now);
+        self.mark_false("Ready", reason, message, generation, now);
+    }
+
     /// Takes a condition out, if there is one of that type.
     pub fn remove(&mut self, kind: &str) {
         self.0.retain(|condition| condition.type_ != kind);

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 
 use crate::api::extensions::{ArtifactGenerator, ArtifactGeneratorStatus, GeneratedArtifact};
-use crate::api::meta::{PROGRESSING_WITH_RETRY, READY, RECONCILING, STALLED, SUCCEEDED};
+use crate::api::meta::{READY, RECONCILING, STALLED, SUCCEEDED};
 use crate::core::conditions::Conditions;
 
 /// How a reconciliation ended.
@@ -99,12 +99,10 @@ pub fn after(
             status.observed_sources_digest = Some(made.digest.clone());
         }
         Ending::Failed { reason, message } => {
-            conditions.mark_reconciling(PROGRESSING_WITH_RETRY, message, generation, now);
-            conditions.mark_false(READY, reason, message, generation, now);
+            conditions.mark_retrying((reason, message), message, generation, now);
         }
         Ending::Stalled { reason, message } => {
-            conditions.mark_stalled(reason, message, generation, now);
-            conditions.mark_false(READY, reason, message, generation, now);
+            conditions.mark_given_up((reason, message), generation, now);
         }
     }
     status.conditions = conditions.into_vec();

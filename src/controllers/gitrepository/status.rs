@@ -6,8 +6,8 @@
 use jiff::Timestamp;
 
 use crate::api::meta::{
-    ARTIFACT_IN_STORAGE, FETCH_FAILED, INCLUDE_UNAVAILABLE, PROGRESSING_WITH_RETRY, READY, RECONCILING,
-    SOURCE_VERIFIED, STALLED, STORAGE_FAILED, SUCCEEDED,
+    ARTIFACT_IN_STORAGE, FETCH_FAILED, INCLUDE_UNAVAILABLE, READY, RECONCILING, SOURCE_VERIFIED, STALLED,
+    STORAGE_FAILED, SUCCEEDED,
 };
 use crate::api::source::{Artifact, GitRepositorySpec, GitRepositoryStatus};
 use crate::core::conditions::Conditions;
@@ -126,11 +126,6 @@ pub fn after(
     }
     let mut conditions = Conditions::from(std::mem::take(&mut status.conditions));
     let generation_of = Some(generation);
-    let retrying = |conditions: &mut Conditions, reason: &str, message: &str| {
-        conditions.remove(STALLED);
-        conditions.mark_reconciling(PROGRESSING_WITH_RETRY, message, generation_of, now);
-        conditions.mark_false(READY, reason, message, generation_of, now);
-    };
     match ending {
         Ending::Stored(stored) => {
             for gone in [RECONCILING, STALLED, FETCH_FAILED, STORAGE_FAILED, INCLUDE_UNAVAILABLE] {
@@ -163,12 +158,12 @@ pub fn after(
             conditions.remove(STORAGE_FAILED);
             conditions.remove(INCLUDE_UNAVAILABLE);
             conditions.mark_true(FETCH_FAILED, reason, message, generation_of, now);
-            retrying(&mut conditions, reason, message);
+            conditions.mark_retrying((reason, message), message, generation_of, now);
         }
         Ending::StorageFailed { reason, message } => {
             conditions.remove(FETCH_FAILED);
             conditions.mark_true(STORAGE_FAILED, reason, message, generation_of, now);
-            retrying(&mut conditions, reason, message);
+            conditions.mark_retrying((reason, message), message, generation_of, now);
         }
         Ending::VerificationFailed {
             reason,
@@ -179,17 +174,16 @@ pub fn after(
             conditions.remove(INCLUDE_UNAVAILABLE);
             conditions.mark_false(SOURCE_VERIFIED, reason, message, generation_of, now);
             if *for_good {
-                conditions.mark_stalled(reason, message, generation_of, now);
-                conditions.mark_false(READY, reason, message, generation_of, now);
+                conditions.mark_given_up((reason, message), generation_of, now);
                 status.observed_generation = generation_of;
             } else {
-                retrying(&mut conditions, reason, message);
+                conditions.mark_retrying((reason, message), message, generation_of, now);
             }
         }
         Ending::IncludeUnavailable { reason, message } => {
             conditions.remove(FETCH_FAILED);
             conditions.mark_true(INCLUDE_UNAVAILABLE, reason, message, generation_of, now);
-            retrying(&mut conditions, reason, message);
+            conditions.mark_retrying((reason, message), message, generation_of, now);
         }
         Ending::Stalled { reason, message } => {
             // What the spec asks for is wrong for the server, or for Weir.
@@ -198,8 +192,7 @@ pub fn after(
             } else {
                 conditions.remove(FETCH_FAILED);
             }
-            conditions.mark_stalled(reason, message, generation_of, now);
-            conditions.mark_false(READY, reason, message, generation_of, now);
+            conditions.mark_given_up((reason, message), generation_of, now);
             status.observed_generation = generation_of;
         }
     }

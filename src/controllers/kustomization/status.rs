@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::kustomize::{HistoryEntry, InventoryEntry, InventoryStatus, KustomizationStatus};
-use crate::api::meta::{HEALTHY, PROGRESSING, PROGRESSING_WITH_RETRY, READY, RECONCILING, STALLED};
+use crate::api::meta::{HEALTHY, PROGRESSING, READY, RECONCILING, STALLED};
 use crate::core::conditions::Conditions;
 use crate::core::duration::format_duration;
 use crate::core::inventory::Inventory;
@@ -132,15 +132,11 @@ pub fn after(old: &KustomizationStatus, attempt: &Attempt, now: Timestamp) -> Ku
             status.observed_generation = generation;
         }
         Ending::Failed { reason, message } => {
-            conditions.remove(STALLED);
             let doing = attempt.doing.as_ref().unwrap_or(message);
-            conditions.mark_reconciling(PROGRESSING_WITH_RETRY, doing, generation, now);
-            conditions.mark_false(READY, reason, message, generation, now);
+            conditions.mark_retrying((reason, message), doing, generation, now);
         }
         Ending::Stalled { reason, message } => {
-            conditions.remove(RECONCILING);
-            conditions.mark_stalled(reason, message, generation, now);
-            conditions.mark_false(READY, reason, message, generation, now);
+            conditions.mark_given_up((reason, message), generation, now);
             status.observed_generation = generation;
         }
         Ending::Progressing { message } => {
