@@ -93,7 +93,9 @@ func (b *build) render() (*done, error) {
 	}
 	built, err := b.run()
 	if err != nil {
-		return nil, err
+		failed := *diagnose(b.session, err)
+		failed.Kustomize = true
+		return nil, &failed
 	}
 	places := b.locate(built)
 	if !slices.Contains(b.plan.kustomization.BuildMetadata, types.OriginAnnotations) {

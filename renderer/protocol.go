@@ -127,6 +127,8 @@ type failure struct {
 	Line    int    `json:"line,omitempty"`
 	What    string `json:"what,omitempty"`
 	Limit   int64  `json:"limit,omitempty"`
+	// Kustomize says that it is kustomize that failed, and not what comes before or after it.
+	Kustomize bool `json:"kustomize,omitempty"`
 	// Fatal says that the process exits after this message.
 	Fatal bool `json:"fatal,omitempty"`
 }

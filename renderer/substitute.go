@@ -45,7 +45,8 @@ func newSubstituter(request *substitution) (*substituter, error) {
 // object returns the JSON of the object after substitution in its YAML. It is read again as YAML, so that what a variable
 // left unquoted may have become a number or a boolean.
 func (s *substituter) object(res *resource.Resource) ([]byte, error) {
-	if s == nil || res.GetLabels()[substituteMarker] == "disabled" || res.GetAnnotations()[substituteMarker] == "disabled" {
+	if s == nil || strings.EqualFold(res.GetLabels()[substituteMarker], "disabled") ||
+		strings.EqualFold(res.GetAnnotations()[substituteMarker], "disabled") {
 		return res.MarshalJSON()
 	}
 	text, err := res.AsYAML()
@@ -57,7 +58,7 @@ func (s *substituter) object(res *resource.Resource) ([]byte, error) {
 		return value, known || !s.strict
 	})
 	if err != nil {
-		return nil, fmt.Errorf("post build failed for '%s': variable substitution failed: %w", nameOf(res), err)
+		return nil, fmt.Errorf("post build failed for '%s': envsubst error: variable substitution failed: %w", nameOf(res), err)
 	}
 	object, err := yaml.YAMLToJSON([]byte(substituted))
 	if err != nil {

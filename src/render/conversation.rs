@@ -212,6 +212,7 @@ impl Answering<'_> {
             Code::Invalid | Code::Remote | Code::Panic => RenderError::Invalid {
                 message: failed.message,
                 place,
+                kustomize: failed.kustomize,
             },
             Code::TooLarge => RenderError::TooLarge {
                 what: failed.what,

@@ -71,6 +71,8 @@ pub(super) struct Failed {
     #[serde(default)]
     pub(super) limit: u64,
     #[serde(default)]
+    pub(super) kustomize: bool,
+    #[serde(default)]
     pub(super) fatal: bool,
 }
 

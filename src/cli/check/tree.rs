@@ -161,9 +161,14 @@ fn relocated(error: RenderError, show: impl Fn(&str) -> String) -> RenderError {
     };
     match error {
         RenderError::NotFound(path) => RenderError::NotFound(show(&path)),
-        RenderError::Invalid { message, place } => RenderError::Invalid {
+        RenderError::Invalid {
+            message,
+            place,
+            kustomize,
+        } => RenderError::Invalid {
             message,
             place: moved(place),
+            kustomize,
         },
         RenderError::TooLarge {
             what,
