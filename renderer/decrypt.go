@@ -36,6 +36,16 @@ type decryption struct {
 	AWS   string `json:"aws,omitempty"`
 	Azure string `json:"azure,omitempty"`
 	GCP   string `json:"gcp,omitempty"`
+	// VaultLogins are the instances of Vault at which the worker may log in where there is no token.
+	VaultLogins []vaultLogin `json:"vaultLogins,omitempty"`
+}
+
+// vaultLogin has the token of a service account that one instance of Vault takes, and no other.
+type vaultLogin struct {
+	Address string `json:"address"`
+	Path    string `json:"path"`
+	Role    string `json:"role"`
+	Token   string `json:"token"`
 }
 
 type namedKey struct {
@@ -175,10 +185,10 @@ func (x *secrets) object(res *resource.Resource) error {
 		// The rest of the object is no longer what SOPS saw: kustomize has put labels, names and more into it.
 		plain, err := x.decrypt(text, formatJSON, formatJSON, false)
 		if err != nil {
-			return fmt.Errorf("cannot decrypt %s: %w", nameOf(res), err)
+			return fmt.Errorf("decryption failed for '%s': %w", nameOf(res), err)
 		}
 		if res.UnmarshalJSON(plain) != nil {
-			return fmt.Errorf("%s is no Kubernetes object any more once it is decrypted", nameOf(res))
+			return fmt.Errorf("decryption failed for '%s': it is no Kubernetes object any more", nameOf(res))
 		}
 	case res.GetKind() == "Secret":
 		return x.values(res)
@@ -200,7 +210,7 @@ func (x *secrets) values(res *resource.Resource) error {
 		}
 		plain, err := x.decrypt(content, in, formatOf(key), true)
 		if err != nil {
-			return fmt.Errorf("cannot decrypt '%s' of %s: %w", key, nameOf(res), err)
+			return fmt.Errorf("decryption failed for '%s': its '%s': %w", nameOf(res), key, err)
 		}
 		data[key], changed = base64.StdEncoding.EncodeToString(plain), true
 	}

@@ -26,14 +26,15 @@ import (
 const cloudTimeout = 20 * time.Second
 
 type clouds struct {
-	vault string
-	aws   aws.CredentialsProvider
-	azure azcore.TokenCredential
-	gcp   string
+	vault  string
+	logins *vaultLogins
+	aws    aws.CredentialsProvider
+	azure  azcore.TokenCredential
+	gcp    string
 }
 
 func newClouds(keys *decryption) (clouds, error) {
-	c := clouds{vault: strings.TrimSpace(keys.Vault), gcp: strings.TrimSpace(keys.GCP)}
+	c := clouds{vault: strings.TrimSpace(keys.Vault), logins: newVaultLogins(keys.VaultLogins), gcp: strings.TrimSpace(keys.GCP)}
 	if keys.AWS != "" {
 		var one struct {
 			AccessKeyID     string `json:"aws_access_key_id"`
@@ -73,14 +74,21 @@ func (c clouds) decrypt(ctx context.Context, key *keyservice.Key, text []byte) (
 	}
 	switch one := key.KeyType.(type) {
 	case *keyservice.Key_VaultKey:
-		if c.vault == "" {
+		token, allowed := c.vault, true
+		if token == "" {
+			var err error
+			if token, allowed, err = c.logins.token(ctx, one.VaultKey.VaultAddress); err != nil {
+				return nil, err
+			}
+		}
+		if !allowed {
 			return nil, missing("Vault", "sops.vault-token")
 		}
 		master := hcvault.MasterKey{
 			VaultAddress: one.VaultKey.VaultAddress, EnginePath: one.VaultKey.EnginePath, KeyName: one.VaultKey.KeyName,
 			EncryptedKey: string(text),
 		}
-		hcvault.Token(c.vault).ApplyToMasterKey(&master)
+		hcvault.Token(token).ApplyToMasterKey(&master)
 		return answered("Vault", func() ([]byte, error) { return master.DecryptContext(ctx) })
 	case *keyservice.Key_KmsKey:
 		if c.aws == nil {

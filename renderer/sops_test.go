@@ -239,11 +239,11 @@ func TestDecryptionThatFailsSaysWhichFileAndWhatToDo(t *testing.T) {
 		{"no decryption", tree{"app/a.yaml": whole}, nil, "app/a.yaml", "is SOPS encrypted, configuring decryption is required"},
 		{"no key", tree{"app/a.yaml": whole}, &decryption{}, "app/a.yaml", "there is no age identity"},
 		{"wrong key", tree{"app/a.yaml": whole}, &decryption{Age: []namedKey{{Text: otherText}}}, "app/a.yaml",
-			"cannot decrypt Secret/whole: no key fits: it is encrypted for age " + key.ToString()},
+			"decryption failed for 'Secret/whole': no key fits: it is encrypted for age " + key.ToString()},
 		{"another kind of key", tree{"app/a.yaml": whole}, &decryption{PGP: []namedKey{{Text: pgpText}}}, "app/a.yaml", "no key fits"},
 		{"changed", tree{"app/kustomization.yaml": generator, "app/a.yaml": file}, own, "app/a.yaml",
 			"cannot decrypt this file: its MAC does not match: it was changed after it was encrypted"},
-		{"value changed", tree{"app/a.yaml": strings.Replace(whole, "GCM,data:", "GCM,data:AAAA", 1)}, own, "app/a.yaml", "cannot decrypt Secret/whole: "},
+		{"value changed", tree{"app/a.yaml": strings.Replace(whole, "GCM,data:", "GCM,data:AAAA", 1)}, own, "app/a.yaml", "decryption failed for 'Secret/whole': "},
 		{"no age key", tree{}, &decryption{Age: []namedKey{{Name: "x.agekey", Text: "hunter2hunter2"}}}, "", "'x.agekey' of the decryption Secret"},
 		{"no pgp key", tree{}, &decryption{PGP: []namedKey{{Name: "x.asc", Text: "hunter2hunter2"}}}, "", "'x.asc' of the decryption Secret"},
 	} {
@@ -316,6 +316,65 @@ func TestSopsAsksVaultWithTheTokenOfTheSecret(t *testing.T) {
 	for token, want := range map[string]string{"bad": "Vault refused: ", "": "there are no credentials for Vault, no key 'sops.vault-token'"} {
 		_, f := r.build(files, buildRequest{Path: "app", Decrypt: &decryption{Vault: token}})
 		if f == nil || !strings.Contains(f.Message, want) {
+			t.Errorf("failure: %+v", f)
+		}
+	}
+}
+
+func TestSopsLogsInAtVaultWhereThatIsAllowed(t *testing.T) {
+	// Each ciphertext is told apart by its number.
+	var dataKeys []string
+	logins := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		body, _ := io.ReadAll(request.Body)
+		switch {
+		case request.URL.Path == "/v1/ns1/auth/kubernetes/login":
+			logins++
+			if string(body) != `{"jwt":"made for vault","role":"shop_deployer"}` {
+				w.WriteHeader(http.StatusBadRequest)
+				fmt.Fprint(w, `{"errors": ["invalid role or token"]}`)
+				return
+			}
+			fmt.Fprint(w, `{"auth": {"client_token": "good"}}`)
+		case request.Header.Get("X-Vault-Token") != "good":
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"errors": ["permission denied"]}`)
+		case strings.HasPrefix(request.URL.Path, "/v1/sops/encrypt/"):
+			fmt.Fprintf(w, `{"data": {"ciphertext": "vault:v1:%d"}}`, len(dataKeys))
+			dataKeys = append(dataKeys, strings.Split(string(body), `"`)[3])
+		default:
+			var number int
+			fmt.Sscanf(strings.Split(string(body), `"`)[3], "vault:v1:%d", &number)
+			fmt.Fprintf(w, `{"data": {"plaintext": "%s"}}`, dataKeys[number])
+		}
+	}))
+	defer server.Close()
+	transport := http.DefaultTransport
+	http.DefaultTransport = server.Client().Transport
+	defer func() { http.DefaultTransport = transport }()
+	key := hcvault.NewMasterKey(server.URL, "sops", "key")
+	hcvault.NewHTTPClient(server.Client()).ApplyToMasterKey(key)
+	hcvault.Token("good").ApplyToMasterKey(key)
+	files := tree{
+		"app/a.yaml": encrypted(t, formatYAML, secretText, dataOnly, key),
+		"app/b.yaml": encrypted(t, formatYAML, strings.Replace(secretText, "name: whole", "name: second", 1), dataOnly, key),
+	}
+	r := start(t)
+	login := vaultLogin{Address: server.URL + "/", Path: "ns1/auth/kubernetes/login", Role: "shop_deployer", Token: "made for vault"}
+	d := r.must(files, buildRequest{Path: "app", Decrypt: &decryption{VaultLogins: []vaultLogin{login}}})
+	equal(t, "plain", dig(r.object(d, "Secret", "whole"), "stringData", "password"), password)
+	equal(t, "logins", logins, 1)
+
+	refused := login
+	refused.Token = "made for another"
+	elsewhere := login
+	elsewhere.Address = "http://127.0.0.1:1"
+	for want, login := range map[string]vaultLogin{
+		"Vault refused the login of role 'shop_deployer' at " + server.URL + ": invalid role or token": refused,
+		"there are no credentials for Vault, no key 'sops.vault-token'":                                elsewhere,
+	} {
+		_, f := r.build(files, buildRequest{Path: "app", Decrypt: &decryption{VaultLogins: []vaultLogin{login}}})
+		if f == nil || !strings.Contains(f.Message, want) || strings.Contains(f.Message, "made for") {
 			t.Errorf("failure: %+v", f)
 		}
 	}

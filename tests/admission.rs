@@ -341,6 +341,7 @@ async fn equal_events_become_one_with_a_count() {
         client.clone(),
         "host".to_owned(),
         metrics.clone(),
+        None,
         std::future::pending(),
     );
     let event = |message: &str| NewEvent {

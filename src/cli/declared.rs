@@ -94,7 +94,7 @@ impl Reader {
         let rendered = match &of.spec.decryption {
             None => self.pool.render(&request, files).await,
             Some(decryption) => {
-                let keys = keys::gather(&self.client, &namespace, decryption, None).await;
+                let keys = keys::gather(&self.client, &namespace, decryption, None, None).await;
                 let keys = keys.map_err(|error| error.to_string())?;
                 self.decrypting.render(request, keys, files).await
             }

@@ -1,6 +1,7 @@
 //! `weir run`: reconcilers and webhook in one process.
 
 mod arguments;
+mod of_flux;
 mod reconcilers;
 mod webhook;
 
@@ -15,12 +16,14 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::renderer;
 use crate::apply::objects::Objects;
 use crate::cluster::client::{self, ClientOptions};
 use crate::cluster::discovery::Discovery;
+use crate::cluster::forward::{self, Forwarder};
 use crate::cluster::{events, lease};
 use crate::controllers::exemptions::Exemptions;
 use crate::controllers::foreign::Foreign;
@@ -68,8 +71,17 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     for note in notes {
         tracing::warn!("{note}");
     }
-    for note in arguments.without_effect() {
+    for note in arguments.of_flux.without_effect() {
         tracing::warn!("{note}");
+    }
+    if arguments.default_decryption_service_account.is_some()
+        && !(arguments.sops_vault_configmap.is_some() && gates.object_level_workload_identity)
+    {
+        tracing::warn!(
+            "--default-decryption-service-account changes nothing without --sops-vault-configmap and the gate \
+             ObjectLevelWorkloadIdentity: other key management services are asked with credentials of the Secret of \
+             spec.decryption"
+        );
     }
     for kind in &arguments.reconcilers {
         anyhow::ensure!(
@@ -112,10 +124,12 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     cluster_ready.ready();
     tracing::info!(identity = %identity.username, "connected to the API server");
     let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| "weir".to_owned());
+    let (forwarder, notices_task) = notices(&arguments, &instance, &metrics, &worked_off)?;
     let (recorder, events_task) = events::start(
         client.clone(),
         instance.clone(),
         metrics.clone(),
+        forwarder,
         worked_off.clone().cancelled_owned(),
     );
     let discovery = Discovery::new(client.clone());
@@ -153,6 +167,10 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         arguments.storage_path.clone(),
         &shutdown,
     );
+    let beside = |name: &str| SecretName {
+        namespace: arguments.runtime_namespace.clone(),
+        name: name.to_owned(),
+    };
     let shared = Arc::new(Shared {
         pool: Pool::observed(PoolOptions::new(program), metrics.clone()),
         decrypting: Decrypting::new(decrypting, Some(&metrics)),
@@ -182,10 +200,9 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
             default_service_account: arguments.default_service_account.clone(),
             default_kubeconfig_service_account: arguments.default_kubeconfig_service_account.clone(),
             insecure_kubeconfig_tls: arguments.insecure_kubeconfig_tls,
-            sops_age_secret: arguments.sops_age_secret.as_ref().map(|name| SecretName {
-                namespace: arguments.runtime_namespace.clone(),
-                name: name.clone(),
-            }),
+            sops_age_secret: arguments.sops_age_secret.as_deref().map(beside),
+            sops_vault_config_map: arguments.sops_vault_configmap.as_deref().map(beside),
+            default_decryption_service_account: arguments.default_decryption_service_account.clone(),
             watch_configs_label_selector: arguments.watch_configs_label_selector.clone(),
             guards: arguments.webhook,
             watched,
@@ -205,6 +222,7 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     // Kept until the end: a lead whose owner is gone would count as lost.
     let (_always, alone) = watch::channel(true);
     let mut last = vec![events_task];
+    last.extend(notices_task);
     let leads = if arguments.leader_elect {
         let candidate = candidate(&instance);
         let options = lease::LeaseOptions::new(&arguments.runtime_namespace, "weir-leader-election", &candidate);
@@ -237,6 +255,22 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What tells who listens at `--events-addr`, if anybody does.
+fn notices(
+    arguments: &Run,
+    instance: &str,
+    metrics: &Metrics,
+    until: &CancellationToken,
+) -> anyhow::Result<(Option<Forwarder>, Option<JoinHandle<()>>)> {
+    let Some(address) = arguments.events_addr.as_deref().filter(|address| !address.is_empty()) else {
+        return Ok((None, None));
+    };
+    let until = until.clone().cancelled_owned();
+    let (forwarder, task) = forward::start(address, instance.to_owned(), metrics.clone(), until)
+        .map_err(|error| anyhow::anyhow!("--events-addr: {error}"))?;
+    Ok((Some(forwarder), Some(task)))
 }
 
 /// Metrics, liveness and readiness; one listener when both have the same address.

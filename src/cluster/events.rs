@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::client::{explain, is_code};
+use super::forward::Forwarder;
 use crate::telemetry::metrics::Metrics;
 
 /// Longest message in bytes that the API accepts in an event.
@@ -55,6 +56,8 @@ pub struct NewEvent {
 /// How bad an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
+    /// Only of interest to who looks for it: an event in the cluster, and nobody is told of it.
+    Trace,
     /// As it should be.
     Normal,
     /// Somebody should look at it.
@@ -65,15 +68,24 @@ pub enum Severity {
 #[derive(Clone)]
 pub struct Recorder {
     queue: mpsc::Sender<NewEvent>,
+    forwarder: Option<Forwarder>,
     metrics: Metrics,
 }
 
 impl Recorder {
-    /// Queues an event.
+    /// Queues an event, for the cluster and for who listens at `--events-addr`.
     pub fn record(&self, event: NewEvent) {
+        self.notify(&event);
         if let Err(error) = self.queue.try_send(event) {
             self.metrics.event_dropped();
             tracing::debug!(%error, "event dropped");
+        }
+    }
+
+    /// Tells only those who listen at `--events-addr`: what is not worth a request to the API server.
+    pub fn notify(&self, event: &NewEvent) {
+        if let Some(forwarder) = self.forwarder.as_ref().filter(|_| event.severity != Severity::Trace) {
+            forwarder.forward(event);
         }
     }
 }
@@ -84,11 +96,13 @@ pub fn start(
     client: Client,
     instance: String,
     metrics: Metrics,
+    forwarder: Option<Forwarder>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> (Recorder, JoinHandle<()>) {
     let (queue, receiver) = mpsc::channel(QUEUE);
     let recorder = Recorder {
         queue,
+        forwarder,
         metrics: metrics.clone(),
     };
     let writer = Writer {
@@ -256,7 +270,7 @@ impl Known {
             reason: Some(new.reason),
             message: Some(message),
             type_: Some(match new.severity {
-                Severity::Normal => "Normal".to_owned(),
+                Severity::Trace | Severity::Normal => "Normal".to_owned(),
                 Severity::Warning => "Warning".to_owned(),
             }),
             source: Some(EventSource {

@@ -7,6 +7,8 @@ pub mod changes;
 pub mod client;
 pub mod discovery;
 pub mod events;
+pub mod forward;
 pub mod impersonation;
 pub mod lease;
 pub mod remote;
+pub mod token;

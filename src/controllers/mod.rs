@@ -108,6 +108,10 @@ pub struct Settings {
     pub insecure_kubeconfig_tls: bool,
     /// `--sops-age-secret`: age identities for Kustomizations that name no Secret of their own.
     pub sops_age_secret: Option<SecretName>,
+    /// `--sops-vault-configmap`: where logins at Vault by service account are allowed.
+    pub sops_vault_config_map: Option<SecretName>,
+    /// `--default-decryption-service-account`: who logs in for Kustomizations that name nobody.
+    pub default_decryption_service_account: Option<String>,
     /// `--override-manager`: managers beside kubectl's whose fields are taken over, by the beginning of their names.
     pub override_managers: Arc<[String]>,
     /// `--watch-configs-label-selector`: which ConfigMaps and Secrets are watched for those who use them.

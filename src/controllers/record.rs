@@ -218,6 +218,19 @@ pub fn event<K: Resource<DynamicType = ()>>(
     message: String,
     annotations: &[(&str, &str)],
 ) {
+    recorder.record(composed(object, component, severity, reason, message, annotations));
+}
+
+/// What happened to a Flux object, in the form of Flux's events.
+#[must_use]
+pub fn composed<K: Resource<DynamicType = ()>>(
+    object: &K,
+    component: &'static str,
+    severity: Severity,
+    reason: &str,
+    message: String,
+    annotations: &[(&str, &str)],
+) -> NewEvent {
     let own = object
         .annotations()
         .iter()
@@ -228,7 +241,7 @@ pub fn event<K: Resource<DynamicType = ()>>(
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
     );
-    recorder.record(NewEvent {
+    NewEvent {
         involved: ObjectReference {
             api_version: Some(K::api_version(&()).into_owned()),
             kind: Some(K::kind(&()).into_owned()),
@@ -243,5 +256,5 @@ pub fn event<K: Resource<DynamicType = ()>>(
         message,
         annotations: all,
         component,
-    });
+    }
 }

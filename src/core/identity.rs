@@ -16,6 +16,14 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Namespace and name of the service account that it is, if it is one.
+    #[must_use]
+    pub fn service_account(&self) -> Option<(String, String)> {
+        let rest = self.username.strip_prefix("system:serviceaccount:")?;
+        let (namespace, name) = rest.split_once(':')?;
+        Some((namespace.to_owned(), name.to_owned()))
+    }
+
     /// A service account, with the groups that the API server gives to all of them.
     #[must_use]
     pub fn of_service_account(namespace: &str, name: &str) -> Self {

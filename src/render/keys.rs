@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use serde::Serialize;
 
+use super::vault::{self, Login, VaultAccess, VaultError};
 use crate::api::kustomize::Decryption;
 use crate::cluster::client::explain;
 
@@ -29,6 +30,8 @@ pub struct Keys {
     aws: String,
     azure: String,
     gcp: String,
+    #[serde(rename = "vaultLogins")]
+    logins: Vec<Login>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,6 +77,9 @@ pub enum KeysError {
         /// Which key of it.
         key: String,
     },
+    /// Nobody can log in at Vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
 }
 
 impl Keys {
@@ -83,6 +89,7 @@ impl Keys {
         [&self.vault, &self.aws, &self.azure, &self.gcp]
             .iter()
             .any(|one| !one.is_empty())
+            || !self.logins.is_empty()
     }
 
     /// Takes what a Secret has.
@@ -122,11 +129,26 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Gathers keys: those of the Secret that the spec names, else the age identities of `--sops-age-secret`.
+/// Gathers keys: those of the Secret that the spec names, else the age identities of `--sops-age-secret`; and the ways to
+/// log in at Vault, where the Secret has no token for it.
 ///
 /// # Errors
-/// When the Secret is not there or cannot be read.
+/// When the Secret is not there or cannot be read, or nobody can log in.
 pub async fn gather(
+    client: &Client,
+    namespace: &str,
+    decryption: &Decryption,
+    age_secret: Option<&SecretName>,
+    vault: Option<&VaultAccess>,
+) -> Result<Keys, KeysError> {
+    let mut keys = of_secret(client, namespace, decryption, age_secret).await?;
+    if let Some(access) = vault.filter(|_| keys.vault.is_empty()) {
+        keys.logins = vault::logins(client, access).await?;
+    }
+    Ok(keys)
+}
+
+async fn of_secret(
     client: &Client,
     namespace: &str,
     decryption: &Decryption,

@@ -16,6 +16,7 @@ mod pool;
 mod protocol;
 mod reads;
 pub mod variables;
+pub mod vault;
 mod worker;
 
 #[cfg(test)]
@@ -137,6 +138,8 @@ pub enum RenderError {
         message: String,
         /// Where, as far as it is known.
         place: Place,
+        /// Whether it was kustomize that failed, and not what comes before or after it.
+        kustomize: bool,
     },
     /// A bound was met. Trying again does not help.
     #[error("{place}{message}")]
@@ -186,6 +189,15 @@ pub enum RenderError {
 }
 
 impl RenderError {
+    /// What is told in a status: Flux says which step it was that failed.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::Invalid { kustomize: true, .. } => format!("kustomize build failed: {self}"),
+            other => other.to_string(),
+        }
+    }
+
     /// Names the file, for who handed in its content only.
     #[must_use]
     pub fn in_file(mut self, name: &str) -> Self {

@@ -77,6 +77,9 @@ impl Selection {
 /// Why a reference leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
+    /// The remote has no references at all.
+    #[error("git repository is empty")]
+    Empty,
     /// The remote has no such reference.
     #[error("couldn't find remote ref {name:?}: {nearby}")]
     NotFound {
@@ -106,6 +109,9 @@ pub enum ReferenceError {
 /// # Errors
 /// When it means nothing there.
 pub fn select(reference: Option<&GitRef>, refs: &[RemoteRef]) -> Result<Selection, ReferenceError> {
+    if refs.is_empty() {
+        return Err(ReferenceError::Empty);
+    }
     let empty = GitRef::default();
     let reference = reference.unwrap_or(&empty);
     let given = |field: &Option<String>| {
@@ -226,9 +232,6 @@ fn find<'a>(name: &str, refs: &'a [RemoteRef]) -> Result<&'a RemoteRef, Referenc
 
 /// What exists beside a missing reference: the names of the same kind, those most like it first.
 fn nearby(name: &str, refs: &[RemoteRef]) -> String {
-    if refs.is_empty() {
-        return "the repository is empty".to_owned();
-    }
     let kinds = [
         ("refs/heads/", "branches"),
         ("refs/tags/", "tags"),

@@ -290,20 +290,21 @@ impl ArtifactStore {
         Ok(garbage)
     }
 
-    /// Deletes all artifacts of a source that is gone.
+    /// Deletes all artifacts of a source that is gone, and says whether there were any.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn remove(&self, namespace: &str, name: &str) -> Result<(), StoreError> {
+    pub fn remove(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
         let folder = self.folder(namespace, name)?;
         self.last_packed(|packed| packed.remove(&folder));
         match fs::remove_dir_all(self.root.join(&folder)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoreError::Disk {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StoreError::Disk {
                 what: "delete",
                 path: folder,
                 source,
             }),
-            _ => Ok(()),
+            Ok(()) => Ok(true),
         }
     }
 

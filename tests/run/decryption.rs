@@ -20,7 +20,7 @@ struct Identity {
     recipient: String,
 }
 
-fn tool(variable: &str) -> Command {
+pub(crate) fn tool(variable: &str) -> Command {
     let named = std::env::var_os(variable);
     Command::new(named.unwrap_or_else(|| panic!("{variable} is not set; hack/test sets it")))
 }
@@ -60,7 +60,7 @@ async fn keys(world: &World, name: &str, data: Value) {
     world.cluster.apply(&world.namespace, object).await;
 }
 
-async fn value(world: &World, secret: &str, key: &str) -> String {
+pub(crate) async fn value(world: &World, secret: &str, key: &str) -> String {
     let found = world
         .get(SECRET, secret)
         .await

@@ -47,8 +47,7 @@ fn a_reference_that_is_not_there_is_named_with_what_is() {
 #[test]
 fn an_empty_repository_says_so() {
     let world = World::new();
-    let expect =
-        "unable to clone 'http://HOST/app': couldn't find remote ref \"refs/heads/main\": the repository is empty";
+    let expect = "unable to clone 'http://HOST/app': git repository is empty";
     assert_eq!(world.stable(&world.error().to_string()), expect);
 }
 

@@ -1,10 +1,10 @@
 //! What `weir run` may be told. Where Flux has a flag, it has Flux's name.
 //!
-//! A flag of Flux that has nothing to change here is taken all the same, so that a Deployment's arguments can stay as they are;
-//! [`Run::without_effect`] says so.
+//! Those of Flux's that have nothing to change here are in [`OfFlux`].
 
 use std::path::PathBuf;
 
+use super::of_flux::OfFlux;
 use crate::telemetry::logs;
 
 /// Default of --max-prune: hardly any change takes more out of one Kustomization on purpose, and a directory that was lost
@@ -22,6 +22,9 @@ pub struct Run {
     /// Kubeconfig of the cluster; KUBECONFIG when unset, else the service account of the Pod.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// URL of Flux's notification-controller, or of what stands in its place; nobody is told of events when unset.
+    #[arg(long, value_name = "URL")]
+    pub events_addr: Option<String>,
     /// Directory for Git repositories and artifacts; a cache that may be lost.
     #[arg(long, value_name = "DIR", default_value = "/data")]
     pub storage_path: PathBuf,
@@ -74,20 +77,8 @@ pub struct Run {
     /// The longest wait after failures of a source in a row.
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub max_retry_delay: String,
-    /// Flux's way to fetch artifacts again at once; Weir asks three times more within five seconds, whatever is said here.
-    #[arg(long, value_name = "N", hide = true)]
-    pub http_retry: Option<u16>,
-    /// Flux's requests at a time for one Kustomization; Weir sends eight, whatever is said here.
-    #[arg(long, value_name = "N", hide = true)]
-    pub concurrent_ssa: Option<u16>,
-    /// Digests of artifacts; there is one kind.
-    #[arg(long, value_name = "ALGORITHM", value_parser = ["sha256"], default_value = "sha256", hide = true)]
-    pub artifact_digest_algo: String,
-    /// Refuses bases that would have to be fetched from elsewhere. Weir never fetches any.
-    #[arg(long, hide = true)]
-    pub no_remote_bases: bool,
     /// Refuses references to sources in other namespaces.
-    #[arg(long)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub no_cross_namespace_refs: bool,
     /// Service account, in the namespace of each Kustomization, in whose name it is carried out when it names none.
     #[arg(long, value_name = "NAME")]
@@ -97,14 +88,19 @@ pub struct Run {
     #[arg(long, value_name = "NAME")]
     pub default_kubeconfig_service_account: Option<String>,
     /// Lets a kubeconfig of spec.kubeConfig do without checking the server's certificate.
-    #[arg(long)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub insecure_kubeconfig_tls: bool,
-    /// Service account for key management services; they are asked with credentials of the Secret only, so it is not used.
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub default_decryption_service_account: Option<String>,
     /// Secret in the namespace of Weir with age identities (*.agekey) for Kustomizations whose spec.decryption names none.
     #[arg(long, value_name = "NAME")]
     pub sops_age_secret: Option<String>,
+    /// ConfigMap in the namespace of Weir with the instances of Vault or OpenBao (config.yaml) at which it logs in with tokens
+    /// of service accounts.
+    #[arg(long, value_name = "NAME")]
+    pub sops_vault_configmap: Option<String>,
+    /// Service account, in the namespace of each Kustomization, that logs in there when spec.decryption names none; with the
+    /// gate ObjectLevelWorkloadIdentity.
+    #[arg(long, value_name = "NAME")]
+    pub default_decryption_service_account: Option<String>,
     /// Field managers, beside kubectl's, whose fields on applied objects are taken over; may be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub override_manager: Vec<String>,
@@ -124,7 +120,15 @@ pub struct Run {
     )]
     pub feature_gates: String,
     /// Competes with other replicas for who reconciles; the webhook answers on all of them.
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(
+        long,
+        alias = "enable-leader-election",
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
     pub leader_elect: bool,
     /// Reconciles only objects with these labels.
     #[arg(long, value_name = "SELECTOR")]
@@ -150,29 +154,9 @@ pub struct Run {
     /// The form of log lines: json or console.
     #[arg(long, value_name = "FORM", default_value = "json")]
     pub log_encoding: logs::LogEncoding,
-}
-
-impl Run {
-    /// What was said that changes nothing, and why.
-    pub(super) fn without_effect(&self) -> Vec<&'static str> {
-        let said = [
-            (
-                self.default_decryption_service_account.is_some(),
-                "--default-decryption-service-account changes nothing: key management services are asked with credentials \
-                 of the Secret of spec.decryption",
-            ),
-            (
-                self.http_retry.is_some(),
-                "--http-retry changes nothing: an artifact is asked for again three times within five seconds, and with the \
-                 next reconciliation",
-            ),
-            (
-                self.concurrent_ssa.is_some(),
-                "--concurrent-ssa changes nothing: eight requests are under way at a time for one Kustomization",
-            ),
-        ];
-        said.into_iter().filter_map(|(is, note)| is.then_some(note)).collect()
-    }
+    /// Flags of Flux that change nothing.
+    #[command(flatten)]
+    pub of_flux: OfFlux,
 }
 
 #[cfg(test)]
@@ -187,19 +171,53 @@ mod tests {
         run: Run,
     }
 
+    fn read(arguments: &[&str]) -> Result<Run, clap::Error> {
+        let line = std::iter::once(&"weir").chain(arguments);
+        Line::try_parse_from(line).map(|line| line.run)
+    }
+
     #[test]
     fn flags_of_flux_that_change_nothing_are_taken_and_told() {
-        let line = Line::try_parse_from([
-            "weir",
-            "--http-retry=9",
-            "--concurrent-ssa=4",
-            "--artifact-digest-algo=sha256",
-        ]);
-        let notes = line.map(|line| line.run.without_effect()).unwrap_or_default();
+        let run = read(&["--http-retry=9", "--concurrent-ssa=4", "--artifact-digest-algo=sha256"]);
+        let notes = run.map(|run| run.of_flux.without_effect()).unwrap_or_default();
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes[0].starts_with("--http-retry changes nothing: "), "{notes:?}");
-        assert!(Line::try_parse_from(["weir", "--artifact-digest-algo=sha384"]).is_err());
-        let silent = Line::try_parse_from(["weir"]).map(|line| line.run.without_effect());
+        assert!(read(&["--artifact-digest-algo=sha384"]).is_err());
+        let silent = read(&[]).map(|run| run.of_flux.without_effect());
         assert_eq!(silent.ok(), Some(Vec::new()));
+    }
+
+    #[test]
+    fn the_arguments_of_flux_s_deployments_are_understood_as_they_are() {
+        // What `flux install` writes into the Deployment of kustomize-controller, and what its documentation adds.
+        let shipped = read(&[
+            "--events-addr=http://notification-controller.flux-system.svc.cluster.local./",
+            "--watch-all-namespaces=true",
+            "--log-level=info",
+            "--log-encoding=json",
+            "--enable-leader-election",
+            "--concurrent=20",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+            "--requeue-dependency=5s",
+            "--no-cross-namespace-refs=true",
+            "--no-remote-bases=true",
+            "--default-service-account=default",
+            "--insecure-kubeconfig-exec=false",
+            "--insecure-kubeconfig-tls=false",
+            "--graceful-shutdown-timeout=600s",
+            "--leader-election-release-on-cancel=true",
+            "--watch-label-selector=!sharding.fluxcd.io/key",
+            "--feature-gates=StrictPostBuildSubstitutions=false,ExternalArtifact=true",
+        ])
+        .unwrap();
+        assert!(shipped.leader_elect && shipped.no_cross_namespace_refs && !shipped.insecure_kubeconfig_tls);
+        let bare = read(&["--no-cross-namespace-refs", "--leader-elect", "--no-remote-bases"]).unwrap();
+        assert!(bare.leader_elect && bare.no_cross_namespace_refs && bare.of_flux.no_remote_bases);
+        assert!(
+            !read(&["--no-cross-namespace-refs=false"])
+                .unwrap()
+                .no_cross_namespace_refs
+        );
     }
 }

@@ -14,6 +14,7 @@ use crate::cluster::client::explain;
 use crate::controllers::Shared;
 use crate::core::duration::parse_duration;
 use crate::source::github_app::App;
+use crate::source::reference::ReferenceError;
 use crate::source::{Access, FetchError, FetchRequest, Fetched, Proxy, Shape};
 
 /// Why a Git server is not asked: what the spec or its Secrets say does not do.
@@ -113,6 +114,13 @@ pub(super) async fn fetch(
             FetchError::Storage { .. } => Ending::StorageFailed {
                 reason: "DirectoryCreationFailed",
                 message: error.to_string(),
+            },
+            FetchError::Reference {
+                source: empty @ ReferenceError::Empty,
+                ..
+            } => Ending::FetchFailed {
+                reason: "EmptyGitRepository",
+                message: empty.to_string(),
             },
             FetchError::Shape(_) => Ending::FetchFailed {
                 reason: "GitOperationFailed",

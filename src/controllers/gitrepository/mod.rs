@@ -23,11 +23,12 @@ use super::Shared;
 use super::record::{self, Reconciled};
 use super::snapshots::SourceKey;
 use crate::api::source::{GitRepository, GitRepositoryStatus};
+use crate::cluster::events::Severity;
 use crate::source::Fetched;
 pub use fetch::{AccessError, request};
 use fetch::{fetch, times};
 use include::included;
-use report::{is_news, tell, write, write_rested};
+use report::{event, is_news, tell, tell_of_no_change, write, write_rested};
 use status::{Ending, Verified};
 use store::{offer_stored, store};
 use verify::{Evidence, verify};
@@ -36,6 +37,10 @@ use verify::{Evidence, verify};
 const COMPONENT: &str = "source-controller";
 /// Field manager of status patches; Flux's.
 const STATUS_MANAGER: &str = "gotk-source-controller";
+/// Reason of the event when old artifacts are gone; Flux's.
+const COLLECTED: &str = "GarbageCollectionSucceeded";
+/// Reason of the event when they could not be deleted; Flux's.
+const NOT_COLLECTED: &str = "GarbageCollectionFailed";
 /// How long after a status could not be written the object is reconciled again.
 const RECORD_RETRY: Duration = Duration::from_secs(5);
 
@@ -168,7 +173,9 @@ async fn look(repository: &Arc<GitRepository>, context: &Arc<Context>) -> Result
         Err(ending) => ending,
     };
     let stored = matches!(ending, Ending::Stored(_));
-    if !stored {
+    if stored {
+        tell_of_no_change(repository, shared, &ending, old.as_ref());
+    } else {
         shared.snapshots.miss(key(repository));
     }
     if is_news(&ending, old.as_ref()) {
@@ -227,8 +234,19 @@ async fn finalize(repository: &Arc<GitRepository>, context: &Arc<Context>) -> Re
         fetcher.remove(&namespace, &name);
         store.remove(&namespace, &name)
     });
-    if let Ok(Err(error)) = gone.await {
-        tracing::warn!(name = %repository.name_any(), error = %error, "artifacts not deleted");
+    let told = match gone.await {
+        Ok(Ok(true)) => {
+            let message = "garbage collected artifacts for deleted resource".to_owned();
+            Some((Severity::Trace, COLLECTED, message))
+        }
+        Ok(Err(error)) => {
+            let message = format!("garbage collection for deleted resource failed: {error}");
+            Some((Severity::Warning, NOT_COLLECTED, message))
+        }
+        _ => None,
+    };
+    if let Some((severity, reason, message)) = told {
+        event(repository, shared, severity, reason, message, None);
     }
     shared.snapshots.forget(&key(repository));
     record::remove_finalizer(&shared.client, repository.as_ref()).await?;

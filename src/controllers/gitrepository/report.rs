@@ -90,6 +90,27 @@ pub(super) fn tell(repository: &GitRepository, shared: &Shared, ending: &Ending)
     }
 }
 
+/// Tells who asked for a reconciliation that the artifact is what it was. Flux tells that of every look at the server; here
+/// what the interval finds unchanged costs the API server nothing.
+pub(super) fn tell_of_no_change(
+    repository: &GitRepository,
+    shared: &Shared,
+    ending: &Ending,
+    old: Option<&GitRepositoryStatus>,
+) {
+    let asked = repository.annotations().get(REQUESTED_AT);
+    let handled = old.and_then(|status| status.last_handled_reconcile_at.as_ref());
+    let Ending::Stored(stored) = ending else { return };
+    if asked.is_none() || asked == handled || !is_held(ending, old) {
+        return;
+    }
+    let message = format!(
+        "artifact up-to-date with remote revision: '{}'",
+        stored.artifact.revision
+    );
+    event(repository, shared, Severity::Trace, "ArtifactUpToDate", message, None);
+}
+
 /// Records an event.
 pub(super) fn event(
     repository: &GitRepository,

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::key;
 use super::report::event;
 use super::status::{Ending, Stored, Verified, same_parts};
+use super::{COLLECTED, NOT_COLLECTED, key};
 use crate::api::source::{Artifact, GitRepository, GitRepositoryStatus};
 use crate::cluster::events::Severity;
 use crate::controllers::Shared;
@@ -42,11 +42,7 @@ pub(super) async fn store(
             let (store, tree, revision) = (shared.artifacts.clone(), Arc::clone(&tree), fetched.revision.clone());
             let (namespace, name) = (namespace.clone(), name.clone());
             let put = tokio::task::spawn_blocking(move || {
-                let artifact = store.put(&namespace, &name, &revision, tree.as_ref(), Timestamp::now())?;
-                if let Err(error) = store.collect_garbage(&namespace, &name, Some(&artifact), SystemTime::now()) {
-                    tracing::warn!(namespace, name, error = %error, "old artifacts not deleted");
-                }
-                Ok::<_, crate::source::store::StoreError>(artifact)
+                store.put(&namespace, &name, &revision, tree.as_ref(), Timestamp::now())
             });
             match put.await {
                 Ok(Ok(artifact)) => {
@@ -92,6 +88,7 @@ pub(super) async fn store(
         }
     };
     let artifact = artifact.of_commit(&fetched.commit);
+    sweep(repository, shared, &artifact).await;
     // One that was put together from the archive alone lacks its commit.
     let held = shared.snapshots.get(&key(repository));
     let held = held.is_some_and(|held| held.revision == artifact.revision && held.commit.is_some());
@@ -109,6 +106,29 @@ pub(super) async fn store(
         included,
         verified,
     }))
+}
+
+/// Deletes artifacts that nobody needs any more: those that were too young at the last change, too.
+async fn sweep(repository: &GitRepository, shared: &Shared, current: &Artifact) {
+    let (namespace, name) = (repository.namespace().unwrap_or_default(), repository.name_any());
+    let (store, current) = (shared.artifacts.clone(), current.clone());
+    let swept = tokio::task::spawn_blocking(move || {
+        store.collect_garbage(&namespace, &name, Some(&current), SystemTime::now())
+    });
+    let (severity, reason, message) = match swept.await {
+        Ok(Ok(deleted)) if deleted.is_empty() => return,
+        Ok(Ok(deleted)) => {
+            let message = format!("garbage collected {} artifacts", deleted.len());
+            (Severity::Trace, COLLECTED, message)
+        }
+        Ok(Err(error)) => {
+            let message = format!("garbage collection of artifacts failed: {error}");
+            (Severity::Warning, NOT_COLLECTED, message)
+        }
+        // Only a panic or the end of the process gets here.
+        Err(_) => return,
+    };
+    event(repository, shared, severity, reason, message, None);
 }
 
 /// Whether what is included now is what was.

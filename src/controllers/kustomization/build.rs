@@ -14,6 +14,7 @@ use super::access::Access;
 use super::flow::{Again, Run, Stop, WORKER_RETRY};
 use super::inputs::{self, Times};
 use crate::api::ignore::IgnoreRules;
+use crate::api::kustomize::Decryption;
 use crate::apply;
 use crate::controllers::drift;
 use crate::controllers::policies::Policies;
@@ -24,6 +25,7 @@ use crate::gate::{self, Surroundings, Verdict};
 use crate::plan::{self, Desired, Options, Owner, Plan, Scope};
 use crate::render::keys;
 use crate::render::variables::Variables;
+use crate::render::vault::VaultAccess;
 use crate::render::{RenderError, Rendered};
 
 /// Shortest time until the next full reconciliation that is due already.
@@ -77,7 +79,8 @@ impl Run<'_> {
             None => shared.pool.render(&request, files).await,
             Some(decryption) => {
                 let (client, age_secret) = (&shared.client, shared.settings.sops_age_secret.as_ref());
-                let keys = keys::gather(client, &self.namespace(), decryption, age_secret)
+                let vault = self.vault_access(decryption);
+                let keys = keys::gather(client, &self.namespace(), decryption, age_secret, vault.as_ref())
                     .await
                     .map_err(|error| self.failed("BuildFailed", error.to_string(), snapshot))?;
                 shared.decrypting.render(request, keys, files).await
@@ -93,8 +96,26 @@ impl Run<'_> {
                 stop.again = Again::After(WORKER_RETRY);
                 stop
             }
-            error => self.failed("BuildFailed", error.to_string(), snapshot),
+            error => self.failed("BuildFailed", error.told(), snapshot),
         })
+    }
+
+    /// Who logs in at Vault for this Kustomization, where `--sops-vault-configmap` allows logins.
+    fn vault_access(&self, decryption: &Decryption) -> Option<VaultAccess> {
+        let shared = &self.context.shared;
+        let config_map = shared.settings.sops_vault_config_map.clone()?;
+        let own = decryption
+            .service_account_name
+            .as_deref()
+            .filter(|name| !name.is_empty());
+        let default = shared.settings.default_decryption_service_account.as_deref();
+        let named =
+            own.or(default.filter(|name| !name.is_empty() && shared.settings.gates.object_level_workload_identity));
+        let account = match named {
+            Some(name) => Some((self.namespace(), name.to_owned())),
+            None => shared.identity.service_account(),
+        };
+        Some(VaultAccess { config_map, account })
     }
 
     /// Plans and judges.

@@ -23,7 +23,6 @@ use crate::cel::health::HealthChecks;
 use crate::cluster::events::Severity;
 use crate::controllers::drift;
 use crate::controllers::record::{self, Reconciled};
-use crate::core::duration::format_duration;
 use crate::core::inventory::Inventory;
 use crate::core::snapshot::Snapshot;
 use crate::plan::Change;
@@ -59,7 +58,9 @@ pub(super) async fn run(kustomization: &Arc<Kustomization>, context: &Arc<Contex
         Ok(checks) => checks,
         Err(error) => return run.stopped_for_good(INVALID_CEL, format!("{TERMINAL}: {error}")).await,
     };
-    if let Err((reason, message)) = inputs::check_identity(&kustomization.spec, &context.shared.settings.gates) {
+    let settings = &context.shared.settings;
+    let vault = settings.sops_vault_config_map.is_some();
+    if let Err((reason, message)) = inputs::check_identity(&kustomization.spec, &settings.gates, vault) {
         return run.stopped_for_good(reason, message).await;
     }
     let times = match inputs::check(&kustomization.spec) {
@@ -103,7 +104,7 @@ pub(super) struct Run<'a> {
     pub(super) kustomization: &'a Arc<Kustomization>,
     pub(super) context: &'a Arc<Context>,
     pub(super) memory: Memory,
-    started: Instant,
+    pub(super) started: Instant,
 }
 
 impl Run<'_> {
@@ -127,7 +128,11 @@ impl Run<'_> {
             // A revision with the same objects counts in the history; another look at the same one does not.
             let built = self.memory.built.as_ref().filter(|_| self.is_first_of(&snapshot));
             attempt.digest = built.map(|built| built.digest.clone());
+            let news = self.is_first_of(&snapshot) && !shared.settings.gates.disable_commit_status_event;
             self.record(attempt).await.map_err(|error| self.unrecorded(&error))?;
+            if news {
+                self.passed_over(&snapshot, times);
+            }
             self.wake_dependents(|_| true);
             return Ok(Action::requeue(remaining));
         }
@@ -208,13 +213,7 @@ impl Run<'_> {
         });
         let news = news || !changes.is_empty() || !pruned.is_empty();
         if news && !shared.settings.gates.disable_commit_status_event {
-            let took = Duration::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
-            let message = format!(
-                "Reconciliation finished in {}, next run in {}",
-                format_duration(took),
-                format_duration(times.interval)
-            );
-            self.finished(message, &snapshot);
+            self.finished(&snapshot, times);
         }
         self.wake_dependents(|_| true);
         Ok(Action::requeue(self.jittered(times.interval)))
@@ -315,10 +314,13 @@ impl Run<'_> {
 
     /// The interval, stretched by up to its share, so that objects made together do not stay together.
     fn jittered(&self, interval: Duration) -> Duration {
-        let share = f64::from(self.context.shared.settings.interval_jitter_percentage) / 100.0;
         // Enough spread from the clock's lower digits; nothing secret depends on it.
         let spread = f64::from(Timestamp::now().subsec_nanosecond().unsigned_abs() % 1_000_000) / 1e6;
-        interval.mul_f64(1.0 + share * spread)
+        inputs::stretched(
+            interval,
+            self.context.shared.settings.interval_jitter_percentage,
+            spread,
+        )
     }
 
     pub(super) fn stop(&self, attempt: Attempt, again: Again) -> Box<Stop> {

@@ -79,8 +79,9 @@ pub fn doing(what: &str, revision: &str, times: &Times) -> String {
 /// Refuses an identity of its own for decryption: reason and message. Without its gate that is Flux's answer too.
 ///
 /// # Errors
-/// When `spec.decryption.serviceAccountName` is set.
-pub fn check_identity(spec: &KustomizationSpec, gates: &Gates) -> Result<(), (&'static str, String)> {
+/// When `spec.decryption.serviceAccountName` is set, and nobody can be asked in its name: there is no gate for that, or no
+/// Vault that takes its token.
+pub fn check_identity(spec: &KustomizationSpec, gates: &Gates, vault: bool) -> Result<(), (&'static str, String)> {
     let account = spec
         .decryption
         .as_ref()
@@ -88,9 +89,12 @@ pub fn check_identity(spec: &KustomizationSpec, gates: &Gates) -> Result<(), (&'
     if account.is_none_or(str::is_empty) {
         return Ok(());
     }
+    if gates.object_level_workload_identity && vault {
+        return Ok(());
+    }
     if gates.object_level_workload_identity {
-        let message = "spec.decryption.serviceAccountName is not supported by this version of Weir; give the credentials of \
-            the key management service in the Secret of spec.decryption.secretRef";
+        let message = "spec.decryption.serviceAccountName is supported for Vault only, with --sops-vault-configmap; give the \
+            credentials of other key management services in the Secret of spec.decryption.secretRef";
         return Err((UNSUPPORTED, message.to_owned()));
     }
     let message = "to use spec.decryption.serviceAccountName for decryption authentication please enable the \
@@ -146,6 +150,11 @@ pub fn request(spec: &KustomizationSpec, variables: Option<&Variables>, strict: 
     }
 }
 
+/// An interval, stretched by a part of its share in percent; `spread` says which part, from 0 to 1.
+pub(super) fn stretched(interval: Duration, percent: u8, spread: f64) -> Duration {
+    interval.mul_f64(1.0 + f64::from(percent) / 100.0 * spread)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -156,6 +165,13 @@ pub(super) mod tests {
             "sourceRef": {"kind": "GitRepository", "name": "repo"}});
         spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn an_interval_is_stretched_by_at_most_its_share() {
+        let minutes = |percent, spread| stretched(Duration::from_secs(600), percent, spread).as_secs();
+        assert_eq!([minutes(5, 0.0), minutes(5, 0.5), minutes(5, 1.0)], [600, 615, 630]);
+        assert_eq!(minutes(0, 1.0), 600);
     }
 
     #[test]
@@ -172,7 +188,7 @@ pub(super) mod tests {
         let account = json!({"decryption": {"provider": "sops", "serviceAccountName": "kms"}});
         let check = |extra: &Value, gates: &str, expect: Option<(&str, &str)>| {
             let (gates, _) = Gates::parse(gates).unwrap();
-            let refused = check_identity(&spec(extra), &gates).err();
+            let refused = check_identity(&spec(extra), &gates, false).err();
             assert_eq!(refused.is_some(), expect.is_some());
             if let (Some((reason, message)), Some((because, part))) = (refused, expect) {
                 assert!(reason == because && message.contains(part), "{reason}: {message}");
@@ -187,6 +203,9 @@ pub(super) mod tests {
             "ObjectLevelWorkloadIdentity=true",
             Some(("Unsupported", secret)),
         );
+        let (gates, _) = Gates::parse("ObjectLevelWorkloadIdentity=true").unwrap();
+        assert_eq!(check_identity(&spec(&account), &gates, true), Ok(()));
+        assert!(check_identity(&spec(&account), &Gates::default(), true).is_err());
     }
 
     #[test]

@@ -12,10 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -24,7 +21,7 @@ use crate::api::kustomize::{KubeConfig, Kustomization, SecretKeyRef};
 use crate::apply::objects::Objects;
 use crate::cluster::client::{explain, whoami};
 use crate::cluster::discovery::Discovery;
-use crate::cluster::remote;
+use crate::cluster::{remote, token};
 use crate::controllers::Shared;
 use crate::core::identity::Identity;
 
@@ -277,7 +274,7 @@ impl Way {
                 Ok((client.map_err(|error| unusable(error.to_string()))?, None))
             }
             Kind::Address(address) => {
-                let (token, life) = token(shared, address).await.map_err(unusable)?;
+                let (token, life) = token_of(shared, address).await.map_err(unusable)?;
                 let client = remote::of_address(&address.address, address.authorities.as_deref(), &token).await;
                 let client = client.map_err(|error| unusable(error.to_string()))?;
                 Ok((client, Some(Instant::now() + life.mul_f64(TOKEN_SHARE))))
@@ -287,34 +284,19 @@ impl Way {
 }
 
 /// A token of the account and how long it lives.
-async fn token(shared: &Shared, address: &Address) -> Result<(String, Duration), String> {
-    let own = || {
-        let rest = shared.identity.username.strip_prefix("system:serviceaccount:")?;
-        let (namespace, name) = rest.split_once(':')?;
-        Some((namespace.to_owned(), name.to_owned()))
-    };
-    let (namespace, name) = address.account.clone().or_else(own).ok_or(
+async fn token_of(shared: &Shared, address: &Address) -> Result<(String, Duration), String> {
+    let account = address.account.clone().or_else(|| shared.identity.service_account());
+    let (namespace, name) = account.ok_or(
         "it has no key 'serviceAccountName', and Weir itself is no service account whose token could be used; name one, or \
          start Weir with --default-kubeconfig-service-account",
     )?;
-    let api: Api<ServiceAccount> = Api::namespaced(shared.client.clone(), &namespace);
-    let request = TokenRequest {
-        spec: Some(TokenRequestSpec {
-            audiences: Some(address.audiences.clone()),
-            expiration_seconds: Some(TOKEN_SECONDS),
-            ..TokenRequestSpec::default()
-        }),
-        ..TokenRequest::default()
-    };
-    let made = api.create_token_request(&name, &PostParams::default(), &request).await;
-    let made = made.map_err(|error| format!("no token of service account {namespace}/{name}: {}", explain(&error)))?;
-    let status = made.status.ok_or("the API server made no token")?;
-    let (token, until) = status
-        .token
-        .zip(status.expiration_timestamp)
-        .ok_or("the API server made no token")?;
-    let life = until.0.duration_since(Timestamp::now());
-    Ok((token, life.try_into().unwrap_or_default()))
+    token::of(
+        &shared.client,
+        (&namespace, &name),
+        address.audiences.clone(),
+        TOKEN_SECONDS,
+    )
+    .await
 }
 
 impl RemoteError {

@@ -1,11 +1,13 @@
 //! How an attempt that did not succeed is told: the status it leaves, the event, and whether it is news.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kube::ResourceExt;
 
 use super::flow::{APPLY_RETRY, Again, Run, Stop};
 use super::held::{NOD, PRUNE_HELD, held};
+use super::inputs::Times;
 use super::status::{Attempt, Ending};
 use super::waiting::DEPENDENCY_NOT_READY;
 use super::{COMPONENT, RecordError, flow, inputs};
@@ -13,7 +15,7 @@ use crate::api::kustomize::GROUP;
 use crate::api::meta::{POLICY_DENIED, READY};
 use crate::apply::Outcome;
 use crate::apply::objects::ObjectError;
-use crate::cluster::events::Severity;
+use crate::cluster::events::{NewEvent, Severity};
 use crate::controllers::record;
 use crate::core::duration::format_duration;
 use crate::core::object::ObjectRef;
@@ -146,18 +148,36 @@ impl Run<'_> {
     }
 
     /// Records that all went well; by the mark, those who write the status of commits know that it is for them.
-    pub(super) fn finished(&self, message: String, snapshot: &Snapshot) {
+    pub(super) fn finished(&self, snapshot: &Snapshot, times: &Times) {
+        let message = self.success(times);
         tracing::info!(
             controller = "kustomization", controllerKind = "Kustomization", name = %self.kustomization.name_any(),
             namespace = %self.namespace(), revision = %snapshot.revision, "{message}"
         );
+        self.context.shared.events.record(self.news_of(message, snapshot));
+    }
+
+    /// Tells those who write the status of commits that a revision is in force which changed nothing. An event of it in the
+    /// cluster would cost a request for each Kustomization and commit.
+    pub(super) fn passed_over(&self, snapshot: &Snapshot, times: &Times) {
+        let news = self.news_of(self.success(times), snapshot);
+        self.context.shared.events.notify(&news);
+    }
+
+    fn success(&self, times: &Times) -> String {
+        let took = Duration::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let (took, next) = (format_duration(took), format_duration(times.interval));
+        format!("Reconciliation finished in {took}, next run in {next}")
+    }
+
+    fn news_of(&self, message: String, snapshot: &Snapshot) -> NewEvent {
         let origin = snapshot.origin_revision.as_deref().unwrap_or_default();
         let marks = [
             ("revision", snapshot.revision.as_str()),
             ("originRevision", origin),
             ("commit_status", "update"),
         ];
-        self.event_at(Severity::Normal, "ReconciliationSucceeded", message, marks);
+        self.composed(Severity::Normal, "ReconciliationSucceeded", message, marks)
     }
 
     /// Says in the log what was done with each object.
@@ -192,18 +212,28 @@ impl Run<'_> {
         message: String,
         marks: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
+        let event = self.composed(severity, reason, message, marks);
+        self.context.shared.events.record(event);
+    }
+
+    fn composed<'a>(
+        &self,
+        severity: Severity,
+        reason: &str,
+        message: String,
+        marks: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> NewEvent {
         let known = marks.into_iter().filter(|(_, value)| !value.is_empty());
         let marks: Vec<(String, &str)> = known.map(|(key, value)| (format!("{GROUP}/{key}"), value)).collect();
         let marks: Vec<(&str, &str)> = marks.iter().map(|(key, value)| (key.as_str(), *value)).collect();
-        record::event(
-            &self.context.shared.events,
+        record::composed(
             self.kustomization.as_ref(),
             COMPONENT,
             severity,
             reason,
             message,
             &marks,
-        );
+        )
     }
 
     /// Whether the last recorded outcome was another one.
