@@ -306,3 +306,47 @@ fn impure(text: &str) -> Vec<&'static str> {
     let named = |word: &&&str| code(text).any(|line| line.contains(**word));
     IMPURE.iter().filter(named).copied().collect()
 }
+
+/// A name such as `run/contract::a_test`, and the file that it should be in.
+fn named_tests(text: &str) -> Vec<(PathBuf, String)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named = quoted.filter_map(|one| one.split_once("::"));
+    named
+        .map(|(file, test)| {
+            let path = match file.split_once('/') {
+                Some(("src", _)) => format!("{file}.rs"),
+                Some(("renderer", _)) => format!("{file}.go"),
+                _ => format!("tests/{file}.rs"),
+            };
+            (PathBuf::from(path), test.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_contract_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let contract = fs::read_to_string(root.join("tests/CONTRACT.md")).unwrap();
+    let mut wrong = Vec::new();
+    for (file, test) in named_tests(&contract) {
+        let text = fs::read_to_string(root.join(&file)).unwrap_or_default();
+        let is_test = if test.starts_with("Test") {
+            text.contains(&format!("\nfunc {test}(t *testing.T)"))
+        } else {
+            let mut lines = text.lines().zip(text.lines().skip(1));
+            lines.any(|(above, line)| {
+                let line = line.trim_start().trim_start_matches("async ");
+                above.contains("test]") && line.starts_with(&format!("fn {test}("))
+            })
+        };
+        if !is_test {
+            wrong.push(format!("{}: there is no test {test}", file.display()));
+        }
+    }
+    let rows = contract
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| behaviour"));
+    let unproved = rows.filter(|line| !line.contains("::") && !line.contains("**open**"));
+    wrong.extend(unproved.map(|line| format!("no test is named: {line}")));
+    assert!(wrong.is_empty(), "tests/CONTRACT.md:\n{}", wrong.join("\n"));
+}

@@ -15,6 +15,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "run/alone.rs"]
+mod alone;
 #[path = "run/artifacts.rs"]
 mod artifacts;
 #[path = "run/bad_git.rs"]
@@ -57,6 +59,8 @@ mod ignore;
 mod inventory;
 #[path = "run/markers.rs"]
 mod markers;
+#[path = "run/notices.rs"]
+mod notices;
 #[path = "run/outages.rs"]
 mod outages;
 #[path = "run/policy.rs"]
@@ -73,6 +77,8 @@ mod status;
 mod take_over;
 #[path = "run/tenants.rs"]
 mod tenants;
+#[path = "run/vault.rs"]
+mod vault;
 #[path = "support/weir.rs"]
 mod weir_process;
 #[path = "run/world.rs"]

@@ -7,10 +7,10 @@ use crate::cluster::{condition, eventually, has_condition};
 use crate::files::FileServer;
 use crate::world::{CONFIG_MAP, KUSTOMIZATION, LABEL, REPOSITORY, Setup, World, config_map};
 
-const GROUP: &str = "source.toolkit.fluxcd.io";
+pub(crate) const GROUP: &str = "source.toolkit.fluxcd.io";
 
 /// What tests of sources say of themselves and Weir's own CRDs do not hold.
-async fn define(world: &World, kind: &str, plural: &str) {
+pub(crate) async fn define(world: &World, kind: &str, plural: &str) {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let name = format!("{plural}.{GROUP}");
     let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -28,7 +28,7 @@ async fn define(world: &World, kind: &str, plural: &str) {
 }
 
 /// An archive as others may write it: with a directory for the root, names that begin in `./`, and a link.
-fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn archive(files: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Directory);
@@ -58,13 +58,13 @@ fn digest(archive: &[u8]) -> String {
 }
 
 /// The artifact of a source as its controller would write it.
-fn artifact(url: &str, revision: &str, archive: &[u8]) -> Value {
+pub(crate) fn artifact(url: &str, revision: &str, archive: &[u8]) -> Value {
     json!({"url": url, "path": "x/y/z.tar.gz", "revision": revision, "digest": digest(archive), "size": archive.len(),
         "lastUpdateTime": "2026-01-02T03:04:05Z"})
 }
 
 /// Writes a status, as whoever reconciles the source would.
-async fn report(world: &World, kind: &str, name: &str, artifact: Value) {
+pub(crate) async fn report(world: &World, kind: &str, name: &str, artifact: Value) {
     let api = world.cluster.api(kind, &world.namespace);
     let patch = kube::api::Patch::Merge(json!({"status": {"artifact": artifact}}));
     api.patch_status(name, &Default::default(), &patch).await.unwrap();
@@ -80,7 +80,7 @@ async fn world(name: &str) -> Option<World> {
 }
 
 /// Waits until a Kustomization is ready at a revision; gives it.
-async fn ready(world: &World, name: &str, revision: &str) -> Value {
+pub(crate) async fn ready(world: &World, name: &str, revision: &str) -> Value {
     eventually(&format!("{name} is ready at {revision}"), async || {
         let found = world.get(KUSTOMIZATION, name).await.unwrap_or_default();
         let message = has_condition(&found, "Ready", "True", "ReconciliationSucceeded")?;

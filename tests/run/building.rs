@@ -240,3 +240,74 @@ async fn what_a_directory_holds_is_built_whether_it_says_how_or_not() {
         assert!(world.get(CONFIG_MAP, name).await.is_none(), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_failure_says_which_step_it_was() {
+    let Some(world) = World::start("steps").await else {
+        return;
+    };
+    world.commit(&[
+        ("dangling/kustomization.yaml", "resources: [absent.yaml]\n"),
+        ("unset/settings.yaml", &config_map("settings", "${absent}")),
+    ]);
+    world.source(json!({})).await;
+    world.kustomization("dangling", json!({"path": "./dangling"})).await;
+    let variables = json!({"path": "./unset", "postBuild": {"substitute": {"known": "word"}}});
+    world.kustomization("unset", variables).await;
+    let message = does_not_build(&world, "dangling", "kustomize build failed: ").await;
+    assert!(
+        message.starts_with("kustomize build failed: dangling/kustomization.yaml"),
+        "{message}"
+    );
+    let message = does_not_build(&world, "unset", "post build failed").await;
+    let expect = format!(
+        "unset/settings.yaml:1: post build failed for 'ConfigMap/{}/settings': envsubst error: variable substitution failed: \
+         variable not set (strict mode): \"absent\"",
+        world.namespace
+    );
+    assert_eq!(message, expect);
+}
+
+#[tokio::test]
+async fn a_definition_and_an_object_of_its_kind_come_in_one_commit() {
+    let Some(world) = World::start("definition").await else {
+        return;
+    };
+    let group = format!("{}.example", world.namespace);
+    let definition = format!(
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata:\n  name: things.{group}\nspec:\n  \
+         group: {group}\n  scope: Namespaced\n  names: {{kind: Thing, plural: things}}\n  versions:\n  - name: v1\n    \
+         served: true\n    storage: true\n    schema:\n      openAPIV3Schema:\n        type: object\n        \
+         x-kubernetes-preserve-unknown-fields: true\n"
+    );
+    let thing = format!("apiVersion: {group}/v1\nkind: Thing\nmetadata:\n  name: one\nspec: {{size: 3}}\n");
+    let commit = world.commit(&[("app/a-thing.yaml", &thing), ("app/definition.yaml", &definition)]);
+    world.source(json!({})).await;
+    world.kustomization("app", json!({"path": "./app", "wait": true})).await;
+    let object = world.ready("app", &commit).await;
+    let ids: Vec<&str> = object["status"]["inventory"]["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect();
+    let definition = format!("_things.{group}_apiextensions.k8s.io_CustomResourceDefinition");
+    let thing = format!("{}_one_{group}_Thing", world.namespace);
+    assert_eq!(ids.len(), 2);
+    assert!(
+        ids.contains(&definition.as_str()) && ids.contains(&thing.as_str()),
+        "{ids:?}"
+    );
+    // Both go, and the definition takes nothing with it that is looked for afterwards.
+    world.cluster.delete(KUSTOMIZATION, &world.namespace, "app").await;
+    world.gone(KUSTOMIZATION, "app").await;
+    let kind = "apiextensions.k8s.io/v1/CustomResourceDefinition";
+    let api = world.cluster.api(kind, "");
+    eventually("the definition is gone", async || {
+        match api.get_opt(&format!("things.{group}")).await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{condition, eventually};
 use crate::git_server::Repo;
-use crate::world::{REPOSITORY, World, config_map};
+use crate::world::{REPOSITORY, Setup, World, config_map};
 
 /// Waits until the GitRepository is ready at its present spec; gives it.
 pub(crate) async fn ready(world: &World, name: &str) -> Value {
@@ -239,4 +239,61 @@ async fn a_secret_that_gives_no_access_is_told_at_once() {
         .merge(REPOSITORY, "app", json!({"spec": {"proxySecretRef": null}}))
         .await;
     ready(&world, "app").await;
+}
+
+#[tokio::test]
+async fn what_happens_to_artifacts_is_told_in_events() {
+    let Some(setup) = Setup::new("artifact-events").await else {
+        return;
+    };
+    let retention = ["--artifact-retention-ttl=1ms", "--artifact-retention-records=1"];
+    let world = setup.with_arguments(&retention).start().await;
+    let first = world.commit(&[("a", "1")]);
+    world.source(json!({"interval": "1h"})).await;
+    ready(&world, "app").await;
+    let ask = async |token: &str| {
+        let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": token}}});
+        world.merge(REPOSITORY, "app", asked).await;
+        eventually("the receipt", async || {
+            let found = world.get(REPOSITORY, "app").await.unwrap_or_default();
+            if found["status"]["lastHandledReconcileAt"] == token {
+                Ok(())
+            } else {
+                Err(found["status"].to_string())
+            }
+        })
+        .await;
+    };
+    ask("1").await;
+    let same = format!("artifact up-to-date with remote revision: 'main@sha1:{first}'");
+    world
+        .event(REPOSITORY, "app", ("Normal", "ArtifactUpToDate", &same))
+        .await;
+    world.commit(&[("a", "2")]);
+    ask("2").await;
+    let wanted = ("Normal", "NewArtifact", "stored artifact for commit 'Change a'");
+    world.event(REPOSITORY, "app", wanted).await;
+    let wanted = ("Normal", "GarbageCollectionSucceeded", "garbage collected 1 artifacts");
+    world.event(REPOSITORY, "app", wanted).await;
+    world.cluster.delete(REPOSITORY, &world.namespace, "app").await;
+    let wanted = (
+        "Normal",
+        "GarbageCollectionSucceeded",
+        "garbage collected artifacts for deleted resource",
+    );
+    world.event(REPOSITORY, "app", wanted).await;
+}
+
+#[tokio::test]
+async fn an_empty_repository_is_called_so_and_followed_once_it_has_a_commit() {
+    let Some(world) = World::start("empty").await else {
+        return;
+    };
+    world.source(json!({})).await;
+    let (object, message) = world.fails(REPOSITORY, "app", "EmptyGitRepository").await;
+    assert_eq!(message, "git repository is empty");
+    assert_eq!(condition(&object, "FetchFailed").unwrap().0, "True");
+    world.commit(&[("a", "1")]);
+    let object = ready(&world, "app").await;
+    assert!(condition(&object, "FetchFailed").is_none());
 }
