@@ -3,6 +3,7 @@
 //! Order of the questions: whose is it, who asks, is it left alone on purpose; then, by operation, what would it change.
 //! A dry run and an owner that only warns turn a refusal into a warning at the very end, so both show what would happen.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -160,8 +161,8 @@ fn judge_update(change: &Change, owner: &Owner) -> Result<Reason, Refusal> {
     };
     let applied_here = before.elsewhere.is_empty();
     let guarded = match &owner.applied {
-        Some(applied) if applied_here => before.fields.clone().union(applied.clone()),
-        _ => before.fields.clone(),
+        Some(applied) if applied_here => Cow::Owned(before.fields.clone().union(applied.clone())),
+        _ => Cow::Borrowed(&before.fields),
     };
     let mut changed = changed_fields(old, new, &guarded);
     if !applied_here && change.subresource.is_empty() {
@@ -227,7 +228,8 @@ fn changed_markers(old: &Value, new: &Value) -> Vec<FieldChange> {
     found
 }
 
-fn is_marker(key: &str) -> bool {
+/// Whether a label or annotation controls what Weir or Flux does.
+pub(super) fn is_marker(key: &str) -> bool {
     // Who agrees to many deletions does so by hand, by its purpose.
     key != ALLOW_PRUNE
         && [GROUP, modes::GROUP]

@@ -34,6 +34,22 @@ pub(super) fn declared(object: &Value) -> Result<Declared, FieldsError> {
     Ok(declared)
 }
 
+/// Whether the declared fields of an object, in this version, are exactly those of a `fieldsV1`.
+#[must_use]
+pub fn declares(object: &Value, version: &str, fields: &str) -> bool {
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let mut entries = entries.into_iter().flatten().filter(|entry| is_ours(entry));
+    match (entries.next(), entries.next()) {
+        (Some(entry), None) => {
+            let same = |known: &Value| serde_json::to_string(known).is_ok_and(|known| known == fields);
+            text(object, "apiVersion") == version
+                && text(entry, "apiVersion") == version
+                && entry.get("fieldsV1").is_some_and(same)
+        }
+        _ => false,
+    }
+}
+
 fn is_ours(entry: &Value) -> bool {
     text(entry, "manager") == FIELD_MANAGER
         && text(entry, "operation") == "Apply"

@@ -13,6 +13,7 @@ mod decide;
 mod declared;
 pub mod exemption;
 pub mod freeze;
+mod glance;
 mod identities;
 pub mod markers;
 mod message;
@@ -26,6 +27,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 pub use decide::decide;
+pub use declared::declares;
+pub use glance::leaves_alone;
 pub use identities::{Identities, class_of_manager};
 pub use message::{shown_change, shown_value};
 pub use strict::decide_strict;

@@ -69,52 +69,80 @@ pub fn value_at<'a>(object: &'a Value, path: &Path) -> Option<&'a Value> {
 #[must_use]
 pub fn changed_fields(old: &Value, new: &Value, declared: &FieldSet) -> Vec<FieldChange> {
     let mut found = Vec::new();
-    compare(Some(old), Some(new), declared, &Path::default(), &mut found);
+    compare(Some(old), Some(new), declared, None, &mut found);
     found
 }
 
-fn compare(old: Option<&Value>, new: Option<&Value>, declared: &FieldSet, path: &Path, found: &mut Vec<FieldChange>) {
+/// The way to a field, as steps back. A path is made of it only where something changed: a large object has thousands.
+#[derive(Clone, Copy)]
+struct Trail<'a> {
+    before: Option<&'a Trail<'a>>,
+    step: &'a Step,
+}
+
+fn path_of(trail: Option<&Trail<'_>>) -> Path {
+    let mut steps: Vec<Step> = std::iter::successors(trail, |trail| trail.before)
+        .map(|trail| trail.step.clone())
+        .collect();
+    steps.reverse();
+    Path(steps)
+}
+
+fn compare(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    declared: &FieldSet,
+    trail: Option<&Trail<'_>>,
+    found: &mut Vec<FieldChange>,
+) {
     let (old, new) = (present(old), present(new));
     if declared.children.is_empty() {
         if declared.member && !same_or_filled(old, new) {
-            found.push(FieldChange::new(path.clone(), old, new));
+            found.push(FieldChange::new(path_of(trail), old, new));
         }
         return;
     }
     match (old, new) {
         (None, None) => {}
         (Some(was), Some(is)) if std::mem::discriminant(was) != std::mem::discriminant(is) => {
-            found.push(FieldChange::new(path.clone(), old, new));
+            found.push(FieldChange::new(path_of(trail), old, new));
         }
         (Some(_), None) => {
             let mut beneath = Vec::new();
-            descend(old, new, declared, path, &mut beneath);
+            descend(old, new, declared, trail, &mut beneath);
             if declared.member || !beneath.is_empty() {
-                found.push(FieldChange::new(path.clone(), old, new));
+                found.push(FieldChange::new(path_of(trail), old, new));
             }
         }
-        (_, Some(_)) => descend(old, new, declared, path, found),
+        (_, Some(_)) => descend(old, new, declared, trail, found),
     }
 }
 
-fn descend(old: Option<&Value>, new: Option<&Value>, declared: &FieldSet, path: &Path, found: &mut Vec<FieldChange>) {
+fn descend(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    declared: &FieldSet,
+    trail: Option<&Trail<'_>>,
+    found: &mut Vec<FieldChange>,
+) {
     if let Some((was, is)) = reordered(old, new, declared) {
-        found.push(FieldChange::new(path.clone(), Some(&was), Some(&is)));
+        found.push(FieldChange::new(path_of(trail), Some(&was), Some(&is)));
     }
     for (step, child) in &declared.children {
-        let here = path.then(step);
+        let here = Trail { before: trail, step };
+        let here = Some(&here);
         match step {
-            Step::Field(name) => compare(get(old, name), get(new, name), child, &here, found),
+            Step::Field(name) => compare(get(old, name), get(new, name), child, here, found),
             Step::Index(index) => {
                 let item = |list: Option<_>| items(list).nth(*index);
-                compare(item(old), item(new), child, &here, found);
+                compare(item(old), item(new), child, here, found);
             }
-            Step::Key(_) => keyed(&matching(old, step), &matching(new, step), child, &here, found),
+            Step::Key(_) => keyed(&matching(old, step), &matching(new, step), child, here, found),
             Step::Value(_) => {
                 // That a declared value comes back to its set is what was declared, so only its loss is a change.
                 let (was, is) = (matching(old, step), matching(new, step));
                 if let (Some(lost), None) = (was.first().copied(), is.first()) {
-                    found.push(FieldChange::new(here.clone(), Some(lost), None));
+                    found.push(FieldChange::new(path_of(here), Some(lost), None));
                 }
             }
         }
@@ -164,15 +192,15 @@ fn shown_key(step: &Step) -> Value {
 
 /// Compares the items with one key. The API server lets some lists repeat a key (environment variables, of which the last
 /// one counts), so a second item with a declared key is a change of that item.
-fn keyed(old: &[&Value], new: &[&Value], declared: &FieldSet, path: &Path, found: &mut Vec<FieldChange>) {
+fn keyed(old: &[&Value], new: &[&Value], declared: &FieldSet, trail: Option<&Trail<'_>>, found: &mut Vec<FieldChange>) {
     match (old, new) {
         ([], []) => {}
-        ([was], [is]) => compare(Some(*was), Some(*is), declared, path, found),
-        ([was, ..], []) => found.push(FieldChange::new(path.clone(), Some(*was), None)),
-        ([], [is, ..]) => found.push(FieldChange::new(path.clone(), None, Some(*is))),
+        ([was], [is]) => compare(Some(*was), Some(*is), declared, trail, found),
+        ([was, ..], []) => found.push(FieldChange::new(path_of(trail), Some(*was), None)),
+        ([], [is, ..]) => found.push(FieldChange::new(path_of(trail), None, Some(*is))),
         ([was, ..], [.., is]) => {
             if old != new {
-                found.push(FieldChange::new(path.clone(), Some(*was), Some(*is)));
+                found.push(FieldChange::new(path_of(trail), Some(*was), Some(*is)));
             }
         }
     }
