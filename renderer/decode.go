@@ -53,7 +53,12 @@ func readDocuments(request *decodeRequest, own limits) (answer *done, failed *fa
 		if size += int64(len(object)); size > own.OutputBytes {
 			return nil, tooLarge("bytes of objects", own.OutputBytes, "")
 		}
-		answer.Objects = append(answer.Objects, renderedObject{Object: json.RawMessage(object), Line: at})
+		read := renderedObject{Object: json.RawMessage(object), Line: at}
+		if request.Lines {
+			read.Lines = map[string]int{}
+			d.fieldLines(n, "", read.Lines)
+		}
+		answer.Objects = append(answer.Objects, read)
 		if len(answer.Objects) > own.Objects {
 			return nil, tooLarge("objects", int64(own.Objects), "")
 		}

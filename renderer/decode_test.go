@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -35,5 +36,23 @@ func TestDocumentsThatCannotBeReadSayWhere(t *testing.T) {
 		if failed == nil || !strings.Contains(failed.Message, want) || failed.Line == 0 {
 			t.Errorf("%.20q: %+v, want %q", text, failed, want)
 		}
+	}
+}
+
+func TestFieldsHaveLinesWhenAskedFor(t *testing.T) {
+	text := "a: 1\n---\nmetadata:\n  labels: {x/y: b}\nspec:\n- name: one\n  size: 2\n- two\ntext: |\n  first\n  second\n"
+	answer, failed := readDocuments(&decodeRequest{Content: []byte(text), Lines: true}, defaultLimits())
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	got, want := answer.Objects[1].Lines, map[string]int{
+		"/metadata": 3, "/metadata/labels": 4, "/metadata/labels/x~1y": 4,
+		"/spec": 5, "/spec/0": 6, "/spec/0/name": 6, "/spec/0/size": 7, "/spec/1": 8, "/text": 9,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if answer, _ := readDocuments(&decodeRequest{Content: []byte(text)}, defaultLimits()); answer.Objects[1].Lines != nil {
+		t.Error("lines that nobody asked for")
 	}
 }

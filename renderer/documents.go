@@ -61,6 +61,32 @@ func (d document) node() (*yaml.Node, int, error) {
 // lineOfNode is where the node stands in the file.
 func (d document) lineOfNode(n *yaml.Node) int { return d.line + n.Line - 1 }
 
+// escapePointer writes a key as a part of a JSON pointer (RFC 6901).
+var escapePointer = strings.NewReplacer("~", "~0", "/", "~1")
+
+// fieldLines notes the line of each field and item beneath a node by its JSON pointer. What stands elsewhere, behind an
+// alias or a merge key, has no line of its own here. Assumes a node that is not nested without bound.
+func (d document) fieldLines(n *yaml.Node, at string, lines map[string]int) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			if key.Tag == yaml.MergeTag {
+				continue
+			}
+			pointer := at + "/" + escapePointer.Replace(key.Value)
+			lines[pointer] = d.lineOfNode(key)
+			d.fieldLines(value, pointer, lines)
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			pointer := at + "/" + strconv.Itoa(i)
+			lines[pointer] = d.lineOfNode(item)
+			d.fieldLines(item, pointer, lines)
+		}
+	}
+}
+
 var yamlLine = regexp.MustCompile(`(?:yaml: )?line (\d+): `)
 
 // fromParser begins the messages whose line the YAML library counts from 0: those of its parser. Its scanner's are from 1.

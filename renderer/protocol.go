@@ -60,6 +60,8 @@ type buildRequest struct {
 
 type decodeRequest struct {
 	Content []byte `json:"content"`
+	// Lines asks for the line of each field too.
+	Lines bool `json:"lines,omitempty"`
 }
 
 type patch struct {
@@ -103,6 +105,8 @@ type renderedObject struct {
 	Path string `json:"path,omitempty"`
 	// Line counts from 1; 0 when not known.
 	Line int `json:"line,omitempty"`
+	// Lines has the line of each field by its JSON pointer, when a decodeRequest asks for them.
+	Lines map[string]int `json:"lines,omitempty"`
 }
 
 type warning struct {

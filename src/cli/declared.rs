@@ -12,16 +12,16 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::renderer;
-use crate::api::kustomize::Kustomization;
+use crate::api::kustomize::{Kustomization, SourceKind};
 use crate::api::source::{GitRef, GitRepository};
 use crate::apply::objects::Objects;
 use crate::cluster::client::explain;
 use crate::controllers::{gitrepository, kustomization};
-use crate::core::snapshot::{Commit, Snapshot};
+use crate::core::snapshot::{Commit, Files, Snapshot};
 use crate::plan::{self, Desired, Owner, Scope};
-use crate::render::{Decrypting, Pool, keys, variables};
+use crate::render::{Decrypting, Pool, ReadSet, keys, variables};
 use crate::source::git::GitFetcher;
-use crate::source::redact;
+use crate::source::{Authorship, FetchRequest, redact};
 
 /// How long a source may take: somebody is waiting, but a large repository is read from its beginning.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
@@ -32,6 +32,25 @@ pub(super) struct Declared {
     pub(super) objects: Vec<Desired>,
     /// Where they come from.
     pub(super) origin: Origin,
+    /// What the build read.
+    pub(super) reads: ReadSet,
+    source: Fetched,
+}
+
+impl Declared {
+    /// The tree that it was built from.
+    pub(super) fn files(&self) -> &dyn Files {
+        self.source.snapshot.files.as_ref()
+    }
+}
+
+/// A source that was read.
+#[derive(Clone)]
+struct Fetched {
+    snapshot: Snapshot,
+    url: String,
+    /// What was asked for.
+    request: FetchRequest,
 }
 
 /// Where the objects of a Kustomization come from.
@@ -52,7 +71,7 @@ pub(super) struct Reader {
     pool: Pool,
     decrypting: Decrypting,
     fetcher: Arc<GitFetcher>,
-    known: Mutex<HashMap<(String, String, String), Snapshot>>,
+    known: Mutex<HashMap<(String, String, String), Fetched>>,
     _storage: TempDir,
 }
 
@@ -84,13 +103,13 @@ impl Reader {
             return Err("its objects are in another cluster, where this command does not look".to_owned());
         }
         kustomization::inputs::check(&of.spec).map_err(|error| error.to_string())?;
-        let (snapshot, url) = self.snapshot(of, &revision).await?;
+        let source = self.source(of, &revision).await?;
         let namespace = of.namespace().unwrap_or_default();
         let variables = variables::gather(&self.client, &namespace, of.spec.post_build.as_ref())
             .await
             .map_err(|error| error.to_string())?;
         let request = kustomization::inputs::request(&of.spec, variables.as_ref(), true);
-        let files = Arc::clone(&snapshot.files);
+        let files = Arc::clone(&source.snapshot.files);
         let rendered = match &of.spec.decryption {
             None => self.pool.render(&request, files).await,
             Some(decryption) => {
@@ -99,8 +118,10 @@ impl Reader {
                 self.decrypting.render(request, keys, files).await
             }
         };
-        let rendered = rendered.map_err(|error| error.to_string())?.objects.into_iter();
+        let rendered = rendered.map_err(|error| error.to_string())?;
         let built: Vec<Desired> = rendered
+            .objects
+            .into_iter()
             .map(|one| Desired {
                 object: one.object,
                 file: one.file,
@@ -129,23 +150,48 @@ impl Reader {
         Ok(Declared {
             objects: objects.map_err(|error| error.to_string())?,
             origin: Origin {
-                url,
+                url: source.url.clone(),
                 revision,
-                commit: snapshot.commit,
+                commit: source.snapshot.commit.clone(),
             },
+            reads: rendered.reads,
+            source,
         })
     }
 
-    async fn snapshot(&self, of: &Kustomization, revision: &str) -> Result<(Snapshot, String), String> {
+    /// Who wrote files of what was read; those that its commit does not have itself, as a submodule's, are not in it.
+    ///
+    /// # Errors
+    /// When the repository cannot be read any more.
+    pub(super) async fn authorship(
+        &self,
+        of: &Declared,
+        paths: Vec<String>,
+    ) -> Result<HashMap<String, Authorship>, String> {
+        let Some(commit) = of.origin.commit.as_ref() else {
+            return Ok(HashMap::new());
+        };
+        let request = of.source.request.clone();
+        let found = self.fetcher.authorship_within(request, commit.id.clone(), paths);
+        found.await.map_err(|error| error.to_string())
+    }
+
+    async fn source(&self, of: &Kustomization, revision: &str) -> Result<Fetched, String> {
         let source = kustomization::source_of(of);
+        if of.spec.source_ref.kind != SourceKind::GitRepository {
+            return Err(format!(
+                "its source is of kind {}, and only Git repositories are read here",
+                source.kind
+            ));
+        }
         let api: Api<GitRepository> = Api::namespaced(self.client.clone(), &source.namespace);
         let repository = api.get(&source.name).await.map_err(|error| explain(&error))?;
         let url = redact(&repository.spec.url);
         let commit = revision.rsplit_once(':').map_or(revision, |(_, id)| id).to_owned();
         let key = (source.namespace.clone(), source.name.clone(), commit.clone());
         let mut known = self.known.lock().await;
-        if let Some(snapshot) = known.get(&key) {
-            return Ok((snapshot.clone(), url));
+        if let Some(fetched) = known.get(&key) {
+            return Ok(fetched.clone());
         }
         let mut request = gitrepository::request(&repository, &self.client, FETCH_TIMEOUT)
             .await
@@ -156,7 +202,7 @@ impl Reader {
             commit: Some(commit),
             ..GitRef::default()
         });
-        let fetched = self.fetcher.fetch_within(request).await;
+        let fetched = self.fetcher.fetch_within(request.clone()).await;
         let fetched = fetched.map_err(|error| format!("{url} cannot be read: {error}"))?;
         let snapshot = Snapshot {
             revision: revision.to_owned(),
@@ -164,7 +210,8 @@ impl Reader {
             commit: Some(fetched.commit),
             files: Arc::new(fetched.tree),
         };
-        known.insert(key, snapshot.clone());
-        Ok((snapshot, url))
+        let fetched = Fetched { snapshot, url, request };
+        known.insert(key, fetched.clone());
+        Ok(fetched)
     }
 }

@@ -1,35 +1,38 @@
 //! `weir why`: where a live object and each of its fields come from.
 
-use std::io::{self, Write};
+mod print;
+mod written;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
-use super::declared::{Origin as Source, Reader};
+use self::written::{Part, Written};
+use super::declared::{Declared, Origin as Source, Reader};
 use super::{EXIT_ERROR, renderer};
 use crate::api::kustomize::{Kustomization, OWNER_NAME, OWNER_NAMESPACE};
 use crate::apply::objects::Objects;
 use crate::cluster::client::{ClientOptions, connect, explain};
 use crate::cluster::discovery::Discovery;
-use crate::controllers::kustomization::{source_of, status};
+use crate::controllers::kustomization::status;
+use crate::core::fields::Path;
 use crate::core::object::{Gvk, Object, ObjectRef};
 use crate::guard::origin::{Origin, origins};
-use crate::guard::revert::Manager;
-use crate::guard::shown_value;
-use crate::render::{Options as PoolOptions, Pool};
+use crate::render::{Found as ReadOf, Options as PoolOptions, Pool};
+use crate::source::Authorship;
 
-/// Characters of a commit id that people use.
-const SHORT_ID: usize = 8;
-/// Longest column of paths; longer ones push their own line out.
-const MAX_COLUMN: usize = 60;
-/// Longest column of values.
-const MAX_VALUES: usize = 32;
+/// Most files in which a field is looked for besides the one that declares its object: patches and kustomizations. Reading
+/// one takes about a millisecond, and a build that reads more is of many objects, hardly of many patches of one.
+const MAX_FILES: usize = 500;
 
 /// Says where a live object and each of its fields come from.
 ///
-/// For what Git declares: Kustomization, repository, file, revision, commit and author. For every field: Git, or the field
-/// manager that set it and when. Fields that nobody set have their default and are not shown.
+/// For what Git declares: Kustomization, repository, file, revision, and the commit that changed the file last. For every
+/// field: file, line, commit and author, or the field manager that set it and when. Fields that nobody set have their
+/// default and are not shown.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Why {
     /// The object, as in deployment/web; the kind as kubectl takes it.
@@ -63,7 +66,18 @@ enum Belongs {
 struct Declaration {
     kustomization: Kustomization,
     /// The source, or why it cannot be read; then only the cluster's own word is shown.
-    source: Result<(Source, Option<String>), String>,
+    source: Result<Traced, String>,
+}
+
+/// What the source says of the object.
+struct Traced {
+    source: Source,
+    /// Where the object is written, when it still is.
+    declared: Option<Written>,
+    /// Where its fields are written.
+    fields: BTreeMap<Path, Written>,
+    /// Who wrote the files.
+    authors: HashMap<String, Authorship>,
 }
 
 /// Looks and prints.
@@ -87,9 +101,9 @@ pub async fn run(arguments: Why) -> anyhow::Result<ExitCode> {
     .await?;
     let objects = Objects::new(client.clone(), Discovery::new(client.clone()));
     let found = find(&objects, kind, &arguments.namespace, name).await?;
-    let belongs = belongs(&arguments, &client, &objects, &found).await?;
     let origins = origins(&found, arguments.status);
-    match print(&found, &belongs, &origins, &mut anstream::stdout()) {
+    let belongs = belongs(&arguments, &client, &objects, &found, &origins).await?;
+    match print::print(&found, &belongs, &origins, &mut anstream::stdout()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed.map_err(|error| anyhow::anyhow!("the answer cannot be written: {error}"))?,
     }
@@ -128,7 +142,13 @@ fn reference(gvk: &Gvk, namespace: &str, name: &str) -> ObjectRef {
     }
 }
 
-async fn belongs(arguments: &Why, client: &Client, objects: &Objects, found: &Object) -> anyhow::Result<Belongs> {
+async fn belongs(
+    arguments: &Why,
+    client: &Client,
+    objects: &Objects,
+    found: &Object,
+    origins: &[Origin],
+) -> anyhow::Result<Belongs> {
     let (Some(name), Some(namespace)) = (found.label(OWNER_NAME), found.label(OWNER_NAMESPACE)) else {
         return Ok(Belongs::Nobody);
     };
@@ -146,205 +166,82 @@ async fn belongs(arguments: &Why, client: &Client, objects: &Objects, found: &Ob
     let Some(kustomization) = owner.filter(lists) else {
         return Ok(Belongs::Copied(format!("{namespace}/{name}")));
     };
-    let source = read(arguments, client, objects, &kustomization, &found.reference()).await;
+    let source = read(arguments, client, objects, &kustomization, found, origins).await;
     Ok(Belongs::To(Box::new(Declaration { kustomization, source })))
 }
 
-/// The source and the place in it that declares the object.
+/// The source, the place in it that declares the object, and those of its fields.
 async fn read(
     arguments: &Why,
     client: &Client,
     objects: &Objects,
     kustomization: &Kustomization,
-    object: &ObjectRef,
-) -> Result<(Source, Option<String>), String> {
+    found: &Object,
+    origins: &[Origin],
+) -> Result<Traced, String> {
     let program = renderer::locate(arguments.renderer.as_deref()).map_err(|error| error.to_string())?;
     let pool = Pool::new(PoolOptions::new(program));
-    let reader = Reader::new(client.clone(), objects.clone(), pool.clone()).map_err(|error| error.to_string())?;
-    let declared = reader.declared(kustomization).await;
+    let traced = async {
+        let reader = Reader::new(client.clone(), objects.clone(), pool.clone()).map_err(|error| error.to_string())?;
+        let declared = reader.declared(kustomization).await?;
+        trace(&reader, &pool, declared, found, origins).await
+    };
+    let traced = traced.await;
     pool.stop().await;
-    let declared = declared?;
-    let place = declared.objects.iter().find(|one| one.object.reference() == *object);
-    Ok((declared.origin, place.and_then(|one| one.place())))
+    traced
 }
 
-fn print(object: &Object, belongs: &Belongs, origins: &[Origin], out: &mut impl Write) -> io::Result<()> {
-    let reference = object.reference();
-    writeln!(out, "{reference}")?;
-    match belongs {
-        Belongs::Nobody => writeln!(out, "  is not managed: no Kustomization has applied it")?,
-        Belongs::Copied(name) => writeln!(
-            out,
-            "  is not managed: it carries the labels of Kustomization {name}, which does not list it; labels get copied"
-        )?,
-        Belongs::To(declaration) => declared_by(declaration, out)?,
-    }
-    let place = match belongs {
-        Belongs::To(declaration) => declaration.source.as_ref().ok().and_then(|(_, place)| place.as_deref()),
-        _ => None,
-    };
-    let rows: Vec<[String; 3]> = origins
+async fn trace(
+    reader: &Reader,
+    pool: &Pool,
+    declared: Declared,
+    found: &Object,
+    origins: &[Origin],
+) -> Result<Traced, String> {
+    let object = declared
+        .objects
         .iter()
-        .map(|origin| {
-            let value = origin.value.as_ref().map_or("(absent)".to_owned(), |value| {
-                shown_value(&reference, &origin.path, value)
-            });
-            [origin.path.to_string(), value, from(origin, place)]
+        .find(|one| one.object.reference() == found.reference());
+    let place = object.and_then(|one| {
+        Some(Written {
+            file: one.file.clone()?,
+            line: one.line,
         })
-        .collect();
-    let column = |which: fn(&[String; 3]) -> &String, most: usize| {
-        let longest = rows
-            .iter()
-            .map(|row| which(row).chars().count())
-            .filter(|count| *count <= most)
-            .max();
-        longest.unwrap_or_default()
-    };
-    let paths = column(|[path, _, _]| path, MAX_COLUMN);
-    let values = column(|[_, value, _]| value, MAX_VALUES);
-    writeln!(out)?;
-    for [path, value, from] in &rows {
-        writeln!(out, "{path:paths$}  {value:values$}  ← {from}")?;
-    }
-    Ok(())
-}
-
-fn declared_by(declaration: &Declaration, out: &mut impl Write) -> io::Result<()> {
-    let (kustomization, key) = (&declaration.kustomization, source_of(&declaration.kustomization));
-    let mut line = |label: &str, text: &str| writeln!(out, "  {label:<14} {text}");
-    let suspended = if kustomization.spec.suspend == Some(true) {
-        " (suspended)"
-    } else {
-        ""
-    };
-    let namespace = kustomization.namespace().unwrap_or_default();
-    line(
-        "Kustomization",
-        &format!("{namespace}/{}{suspended}", kustomization.name_any()),
-    )?;
-    line("source", &format!("{} {}/{}", key.kind, key.namespace, key.name))?;
-    match &declaration.source {
-        Ok((source, place)) => {
-            line("repository", &source.url)?;
-            line("revision", &source.revision)?;
-            if let Some(commit) = &source.commit {
-                let id: String = commit.id.chars().take(SHORT_ID).collect();
-                line("commit", &format!("{id} \"{}\" by {}", commit.subject, commit.author))?;
-            }
-            line("file", place.as_deref().unwrap_or("no longer in it"))
-        }
-        Err(error) => {
-            let revision = kustomization
-                .status
-                .as_ref()
-                .and_then(|status| status.last_applied_revision.as_deref());
-            line("revision", revision.unwrap_or("none was ever applied"))?;
-            line("path", kustomization.spec.path.as_deref().unwrap_or("."))?;
-            line("not read", error)
+    });
+    let mut fields = BTreeMap::new();
+    if let (Some(object), Some(place)) = (object, &place) {
+        let parts = parts_read(pool, &declared, &place.file).await;
+        for origin in origins.iter().filter(|origin| origin.from_git) {
+            let written = written::written(&origin.path, object.object.value(), place, &parts);
+            fields.insert(origin.path.clone(), written);
         }
     }
+    let files: BTreeSet<&String> = fields.values().chain(&place).map(|written| &written.file).collect();
+    let files = files.into_iter().cloned().collect();
+    // Without history the rest is still an answer.
+    let authors = reader.authorship(&declared, files).await.unwrap_or_default();
+    Ok(Traced {
+        source: declared.origin,
+        declared: place,
+        fields,
+        authors,
+    })
 }
 
-/// `Git, shop/web.yaml:12`, or `kubectl-edit, 2026-11-24T19:30:00Z`, or both when they agree.
-fn from(origin: &Origin, place: Option<&str>) -> String {
-    let others: Vec<String> = origin
-        .by
-        .iter()
-        .filter(|by| !(origin.from_git && is_ours(by)))
-        .map(|by| {
-            if by.time.is_empty() {
-                by.to_string()
-            } else {
-                format!("{by}, {}", by.time)
-            }
-        })
-        .collect();
-    let git = origin
-        .from_git
-        .then(|| place.map_or("Git".to_owned(), |place| format!("Git, {place}")));
-    git.into_iter().chain(others).collect::<Vec<_>>().join("; ")
-}
-
-fn is_ours(manager: &Manager) -> bool {
-    manager.name == crate::api::kustomize::FIELD_MANAGER && manager.applied
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn every_field_says_where_it_comes_from() {
-        let entry = |manager: &str, operation: &str, fields: serde_json::Value| {
-            json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": "2026-11-01T10:00:00Z",
-                "fieldsV1": fields})
-        };
-        let object = Object::new(json!({"apiVersion": "v1", "kind": "Secret",
-            "metadata": {"name": "keys", "namespace": "prod", "labels": {"a": "b"}, "managedFields": [
-                entry("kustomize-controller", "Apply", json!({"f:data": {"f:password": {}}})),
-                entry("kubectl-label", "Update", json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:data": {"f:password": {}}}))]},
-            "data": {"password": "c2VjcmV0"}}))
-        .unwrap();
-        let mut out = Vec::new();
-        let copied = Belongs::Copied("apps/web".to_owned());
-        print(&object, &copied, &origins(&object, false), &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
-        Secret/prod/keys
-          is not managed: it carries the labels of Kustomization apps/web, which does not list it; labels get copied
-
-        data.password      (hidden)  ← Git; kubectl-label, 2026-11-01T10:00:00Z
-        metadata.labels.a  "b"       ← kubectl-label, 2026-11-01T10:00:00Z
-        "#);
+/// What stands in the file that declares an object and in the others that the build read. A file that cannot be read as
+/// documents says nothing of any line.
+async fn parts_read(pool: &Pool, declared: &Declared, first: &str) -> Vec<Part> {
+    let others = declared.reads.iter().filter(|(path, read)| {
+        let extension = path.rsplit_once('.').map(|(_, extension)| extension);
+        matches!(read, ReadOf::File(_)) && *path != first && matches!(extension, Some("yaml" | "yml" | "json"))
+    });
+    let mut parts = Vec::new();
+    for path in std::iter::once(first).chain(others.map(|(path, _)| path).take(MAX_FILES)) {
+        if let Ok(Some(content)) = declared.files().read(path)
+            && let Ok(documents) = pool.decode_with_lines(content).await
+        {
+            parts.extend(written::parts(path, documents));
+        }
     }
-
-    #[test]
-    fn what_git_declares_is_shown_with_repository_file_commit_and_author() {
-        let long = "x".repeat(80);
-        let object = Object::new(json!({"apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "web", "namespace": "prod", "annotations": {"note": long}, "managedFields": [
-                {"manager": "kustomize-controller", "operation": "Apply", "apiVersion": "apps/v1", "time": "2026-11-01T10:00:00Z",
-                    "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
-                        "k:{\"name\":\"web\"}": {".": {}, "f:name": {}, "f:image": {}}}}}}}},
-                {"manager": "kubectl", "operation": "Update", "apiVersion": "apps/v1", "subresource": "scale",
-                    "time": "2026-11-01T11:00:00Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
-                {"manager": "kubectl-annotate", "operation": "Update", "apiVersion": "apps/v1", "time": "2026-11-01T12:00:00Z",
-                    "fieldsV1": {"f:metadata": {"f:annotations": {"f:note": {}}}}}]},
-            "spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "web", "image": "registry.example/web:1.0.0"}]}}}}))
-        .unwrap();
-        let kustomization: Kustomization = serde_json::from_value(json!({
-            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
-            "metadata": {"name": "shop", "namespace": "flux-system"},
-            "spec": {"interval": "1m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "apps"}}}))
-        .unwrap();
-        let source = Source {
-            url: "https://git.example.com/shop.git".into(),
-            revision: "main@sha1:1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d".into(),
-            commit: Some(crate::core::snapshot::Commit {
-                id: "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d".into(),
-                author: "Ann Example <ann@example.com>".into(),
-                subject: "Run the shop on two replicas".into(),
-            }),
-        };
-        let belongs = Belongs::To(Box::new(Declaration {
-            kustomization,
-            source: Ok((source, Some("shop/web.yaml:12".to_owned()))),
-        }));
-        let mut out = Vec::new();
-        print(&object, &belongs, &origins(&object, false), &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
-        Deployment/prod/web
-          Kustomization  flux-system/shop
-          source         GitRepository flux-system/apps
-          repository     https://git.example.com/shop.git
-          revision       main@sha1:1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d
-          commit         1a2b3c4d "Run the shop on two replicas" by Ann Example <ann@example.com>
-          file           shop/web.yaml:12
-
-        metadata.annotations.note                        "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…  ← kubectl-annotate, 2026-11-01T12:00:00Z
-        spec.replicas                                    2                             ← Git, shop/web.yaml:12; kubectl (scale), 2026-11-01T11:00:00Z
-        spec.template.spec.containers[name="web"].image  "registry.example/web:1.0.0"  ← Git, shop/web.yaml:12
-        spec.template.spec.containers[name="web"].name   "web"                         ← Git, shop/web.yaml:12
-        "#);
-    }
+    parts
 }

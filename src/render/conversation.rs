@@ -19,7 +19,11 @@ use crate::core::snapshot::{DirEntry, Files, FilesError};
 pub(super) enum Job {
     Build(Box<RenderRequest>),
     /// A YAML stream.
-    Decode(Vec<u8>),
+    Decode {
+        content: Vec<u8>,
+        /// Whether the line of each field is wanted.
+        lines: bool,
+    },
 }
 
 impl Job {
@@ -27,15 +31,16 @@ impl Job {
     pub(super) fn path(&self) -> &str {
         match self {
             Self::Build(request) => &request.path,
-            Self::Decode(_) => "",
+            Self::Decode { .. } => "",
         }
     }
 
     fn message(&self) -> ToWorker<'_> {
         match self {
             Self::Build(request) => ToWorker::Build(Build::from(request.as_ref())),
-            Self::Decode(content) => ToWorker::Decode(Decode {
+            Self::Decode { content, lines } => ToWorker::Decode(Decode {
                 content: BASE64.encode(content),
+                lines: *lines,
             }),
         }
     }
@@ -96,7 +101,7 @@ pub(super) fn converse(to: &mut impl Write, from: &mut impl Read, job: &Job, fil
                 FromWorker::Done(done) => {
                     return match job {
                         Job::Build(_) => rendered(done, std::mem::take(&mut answering.reads)).map(Answer::Rendered),
-                        Job::Decode(_) => Ok(Answer::Documents(documents(done))),
+                        Job::Decode { .. } => Ok(Answer::Documents(documents(done))),
                     };
                 }
                 FromWorker::Failed(failed) => return Err(answering.failed(failed)),
@@ -272,6 +277,7 @@ fn documents(done: Done) -> Vec<Document> {
     let documents = done.objects.into_iter().map(|one| Document {
         value: one.object,
         line: one.line.unwrap_or(1),
+        lines: one.lines,
     });
     documents.collect()
 }

@@ -22,7 +22,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -103,6 +103,8 @@ pub struct Document {
     pub value: serde_json::Value,
     /// Line on which it begins, from 1.
     pub line: u32,
+    /// Line of each field and item by its JSON pointer, when asked for. What an alias brings has none.
+    pub lines: HashMap<String, u32>,
 }
 
 /// A file and perhaps a line in it; prints as `file:line`.

@@ -128,7 +128,19 @@ impl Pool {
     /// # Errors
     /// When it is no YAML, meets a bound, or the worker fails.
     pub async fn decode(&self, content: Vec<u8>) -> Result<Vec<Document>, RenderError> {
-        match self.work(&Job::Decode(content), Arc::new(Nothing)).await? {
+        self.documents(content, false).await
+    }
+
+    /// The same with the line of each field.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn decode_with_lines(&self, content: Vec<u8>) -> Result<Vec<Document>, RenderError> {
+        self.documents(content, true).await
+    }
+
+    async fn documents(&self, content: Vec<u8>, lines: bool) -> Result<Vec<Document>, RenderError> {
+        match self.work(&Job::Decode { content, lines }, Arc::new(Nothing)).await? {
             Answer::Documents(documents) => Ok(documents),
             Answer::Rendered(_) => Err(mixed_up()),
         }

@@ -3,6 +3,7 @@
 //! A frame is a big-endian `u32` length followed by that many bytes of JSON. Both sides refuse longer frames than
 //! `MAX_FRAME`, before they allocate.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use serde::de::DeserializeOwned;
@@ -52,6 +53,8 @@ pub(super) struct DoneObject {
     pub(super) object: Value,
     pub(super) path: Option<String>,
     pub(super) line: Option<u32>,
+    #[serde(default)]
+    pub(super) lines: HashMap<String, u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +109,7 @@ pub(super) enum ToWorker<'a> {
 pub(super) struct Decode {
     /// Base64.
     pub(super) content: String,
+    pub(super) lines: bool,
 }
 
 #[derive(Debug, Serialize)]

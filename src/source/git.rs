@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use git2::Oid;
 
-use super::bridge::{Bridge, Route};
 use super::git_attempt::{Attempt, local, once_local, storage};
 use super::git_auth::{Credentials, Proxy, Tls};
 use super::git_compose::{Composer, SourceTree};
@@ -24,7 +23,7 @@ use super::git_history::History;
 use super::git_remote::Bounds;
 use super::git_repo::{Generations, RepoDir, lock};
 use super::git_turn::{Turn, Turns};
-use super::git_url::{self, redact};
+use super::git_url::redact;
 use super::layers::Mount;
 use super::signature::Signed;
 use super::store::checked;
@@ -39,7 +38,7 @@ pub const MAX_FETCH_BYTES: u64 = 1 << 30;
 const MODULES: &str = "modules";
 
 /// What `fetch_within` waits beyond the timeout, for the fetch to notice by itself and say what it was doing.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// What to fetch.
 #[derive(Debug, Clone)]
@@ -139,14 +138,14 @@ impl<T> Fetched<T> {
 /// Fetches, and owns the repositories below its root.
 pub struct GitFetcher {
     root: PathBuf,
-    max_bytes: u64,
+    pub(super) max_bytes: u64,
     sources: Mutex<HashMap<(String, String), Arc<Source>>>,
 }
 
 pub(super) struct Source {
     root: PathBuf,
-    turns: Mutex<Turns>,
-    generations: Generations,
+    pub(super) turns: Mutex<Turns>,
+    pub(super) generations: Generations,
     /// Repositories of submodules, by a name made of their address.
     modules: Mutex<HashMap<String, Arc<Generations>>>,
 }
@@ -235,7 +234,7 @@ impl GitFetcher {
         }
     }
 
-    fn source(&self, namespace: &str, name: &str) -> Result<Arc<Source>, FetchError> {
+    pub(super) fn source(&self, namespace: &str, name: &str) -> Result<Arc<Source>, FetchError> {
         let bad = |error: super::store::StoreError| FetchError::Storage {
             reason: error.to_string(),
         };
@@ -266,30 +265,9 @@ pub(super) fn fetch_into(
     showing: Showing<'_>,
     still_ours: &dyn Fn() -> bool,
 ) -> Result<Fetched<GitTree>, FetchError> {
-    let route = Route {
-        url: git_url::parse(&request.url).map_err(|reason| FetchError::Url {
-            url: redact(&request.url),
-            reason,
-        })?,
-        credentials: request.credentials.clone(),
-        tls: request.tls.clone(),
-        proxy: request.proxy.clone(),
-    };
     let attempt = |dir: Result<Arc<RepoDir>, git2::Error>| {
         let dir = dir.map_err(|error| storage(&error))?;
-        let bridge = Bridge::open(route.clone(), bounds.deadline(), bounds.max_bytes());
-        let bridge = bridge.map_err(|error| FetchError::Unreachable {
-            url: redact(&request.url),
-            reason: format!("no socket for it on this machine: {error}"),
-        })?;
-        Attempt {
-            request,
-            bounds,
-            bridge,
-            dir,
-            showing,
-        }
-        .run()
+        Attempt::new(request, bounds, dir, showing)?.run()
     };
     match attempt(generations.current()) {
         // One that lost its turn must not take the repository from the one that has it.

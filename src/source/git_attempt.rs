@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use git2::{ErrorCode, Oid, Repository};
 
-use super::bridge::{Bridge, Failure};
+use super::bridge::{Bridge, Failure, Route};
 use super::git::{FetchRequest, Fetched, Tag, timed_out};
 use super::git_auth::Credentials;
 use super::git_error::{Context, FetchError};
 use super::git_history::{History, compare, lost, stored_parents};
 use super::git_remote::{Bounds, Exchange, UNSHALLOW};
 use super::git_repo::RepoDir;
-use super::git_url::{redact, user_info};
+use super::git_url::{self, redact, user_info};
 use super::reference::{RemoteRef, Want, parse_revision, select};
 use super::signature::{Signed, split_tag};
 use super::tree::{GitTree, Showing};
@@ -36,10 +36,42 @@ const MAX_TEXT: usize = 256;
 /// One try with one repository.
 pub(super) struct Attempt<'a> {
     pub(super) request: &'a FetchRequest,
-    pub(super) bounds: &'a Bounds,
-    pub(super) bridge: Bridge,
+    bounds: &'a Bounds,
+    bridge: Bridge,
     pub(super) dir: Arc<RepoDir>,
-    pub(super) showing: Showing<'a>,
+    showing: Showing<'a>,
+}
+
+impl<'a> Attempt<'a> {
+    /// Opens a bridge to the server. Nothing is sent yet.
+    pub(super) fn new(
+        request: &'a FetchRequest,
+        bounds: &'a Bounds,
+        dir: Arc<RepoDir>,
+        showing: Showing<'a>,
+    ) -> Result<Self, FetchError> {
+        let route = Route {
+            url: git_url::parse(&request.url).map_err(|reason| FetchError::Url {
+                url: redact(&request.url),
+                reason,
+            })?,
+            credentials: request.credentials.clone(),
+            tls: request.tls.clone(),
+            proxy: request.proxy.clone(),
+        };
+        let bridge = Bridge::open(route, bounds.deadline(), bounds.max_bytes());
+        let bridge = bridge.map_err(|error| FetchError::Unreachable {
+            url: redact(&request.url),
+            reason: format!("no socket for it on this machine: {error}"),
+        })?;
+        Ok(Self {
+            request,
+            bounds,
+            bridge,
+            dir,
+            showing,
+        })
+    }
 }
 
 impl Attempt<'_> {
@@ -95,10 +127,15 @@ impl Attempt<'_> {
         })
     }
 
-    fn exchange<'b>(&'b self, repo: &'b Repository) -> Result<Exchange<'b>, FetchError> {
+    pub(super) fn exchange<'b>(&'b self, repo: &'b Repository) -> Result<Exchange<'b>, FetchError> {
         // What an earlier exchange met, and what was made of it, is over.
         let _ = self.bridge.take_failure();
         Exchange::new(repo, self.bridge.url(), self.bounds).map_err(|error| self.failed(&error))
+    }
+
+    /// The refspec that brings in what a name or an id leads to.
+    pub(super) fn incoming(from: &str) -> String {
+        format!("+{from}:{INCOMING}")
     }
 
     fn download_tip(&self, exchange: &mut Exchange<'_>, tip: &RemoteRef) -> Result<(), FetchError> {
@@ -198,7 +235,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn failed(&self, error: &git2::Error) -> FetchError {
+    pub(super) fn failed(&self, error: &git2::Error) -> FetchError {
         let told = self.bridge.take_failure();
         if self.bounds.too_large() || told == Some(Failure::TooLarge) {
             return FetchError::TooLarge {
@@ -232,7 +269,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         redact(&self.request.url)
     }
 }

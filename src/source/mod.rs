@@ -18,6 +18,7 @@ pub mod download;
 pub mod git;
 mod git_attempt;
 pub mod git_auth;
+mod git_blame;
 mod git_compose;
 mod git_error;
 mod git_history;
@@ -40,6 +41,7 @@ pub mod tree;
 
 pub use git::{FetchRequest, Fetched, GitFetcher, Shape};
 pub use git_auth::{Access, Credentials, Proxy, SshIdentity, Tls};
+pub use git_blame::{Authorship, MOST_COMMITS};
 pub use git_compose::SourceTree;
 pub use git_error::FetchError;
 pub use git_history::History;
