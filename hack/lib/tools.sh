@@ -13,7 +13,7 @@ weir_cluster_tools=(etcd kube-apiserver kube-controller-manager kube-scheduler k
 weir_cargo_deny_version=0.20.2
 
 # All that tool_path knows.
-weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer renderer-sops opa-eval gatekeeper gator-answers sops age-keygen flux cargo-deny)
+weir_tools=("${weir_cluster_tools[@]}" promtool gitserver renderer renderer-sops opa-eval gatekeeper gator-answers sops age-keygen helm flux cargo-deny)
 
 # tool_path NAME: prints the path of a tool that runs, building it first when it must.
 tool_path() {
@@ -94,6 +94,7 @@ tool_spec() {
     ;;
   sops) tool_dir="$tools/sops" module=github.com/getsops/sops/v3 tool_package=$module/cmd/sops tool_probe='' ;;
   age-keygen) tool_dir="$tools/sops" module=filippo.io/age tool_package=$module/cmd/age-keygen tool_probe='' ;;
+  helm) tool_dir="$tools/helm" module=helm.sh/helm/v3 tool_package=$module/cmd/helm tool_probe='version --client' ;;
   opa-eval)
     tool_dir="$tools/opa" module=github.com/open-policy-agent/opa tool_package=. tool_probe=''
     ;;

@@ -1,8 +1,8 @@
 //! What is refused at the door: requests of real clients and real controllers, each with its verdict.
 
-use crate::ONE_AT_A_TIME;
 use crate::stand::{Cluster, Git, Weir, clean, data, deploys, is_ready};
 use crate::table::{Expect, ROWS};
+use crate::{ONE_AT_A_TIME, helm};
 
 /// What a refusal looks like whose parts are checked.
 const REFUSED: &[&str] = &[
@@ -39,7 +39,12 @@ async fn every_request_of_the_table_gets_its_verdict() {
         cluster.eventually("it is applied", &is_ready(name));
     }
     let mut wrong = Vec::new();
-    for (number, (what, line, expect)) in ROWS.iter().enumerate() {
+    let helm = std::env::var_os("WEIR_HELM").map_or(&[][..], |_| helm::ROWS);
+    if helm.is_empty() {
+        eprintln!("without Helm: WEIR_HELM is not set");
+    }
+    let rows = ROWS.iter().chain(helm);
+    for (number, (what, line, expect)) in rows.enumerate() {
         if let Err(error) = check(&cluster, line, expect) {
             wrong.push(format!("row {}: {what}\n  $ {line}\n  {error}", number + 1));
         }
@@ -48,10 +53,10 @@ async fn every_request_of_the_table_gets_its_verdict() {
         wrong.is_empty(),
         "{} of {} rows:\n{}",
         wrong.len(),
-        ROWS.len(),
+        ROWS.len() + helm.len(),
         wrong.join("\n\n")
     );
-    eprintln!("{} requests, each with its verdict", ROWS.len());
+    eprintln!("{} requests, each with its verdict", ROWS.len() + helm.len());
 
     // After all of it the cluster is what Git says.
     for (file, text) in [("shop", &shop), ("away", &away)] {

@@ -69,7 +69,8 @@ impl Cluster {
         let script = format!(
             "set -euo pipefail\nexport KUBECONFIG={admin}\nexport PATH={bin}:$PATH\n\
              alice() {{ kubectl --kubeconfig={alice} \"$@\"; }}\n\
-             weir() {{ {weir} \"$@\"; }}\n{line}\n",
+             weir() {{ {weir} \"$@\"; }}\nhelm() {{ {helm} --kubeconfig={alice} \"$@\"; }}\n{line}\n",
+            helm = std::env::var("WEIR_HELM").unwrap_or_else(|_| "false".to_owned()),
             weir = env!("CARGO_BIN_EXE_weir"),
             admin = self.folder.path().join("admin").display(),
             alice = self.folder.path().join("alice").display(),
