@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::renderer;
+use crate::admission::rotate;
 use crate::apply::objects::Objects;
 use crate::cluster::client::{self, ClientOptions};
 use crate::cluster::discovery::Discovery;
@@ -189,6 +190,10 @@ pub async fn run(arguments: Run) -> anyhow::Result<()> {
         events: recorder,
         metrics: metrics.clone(),
         settings: Settings {
+            certificates: SecretName {
+                namespace: arguments.runtime_namespace.clone(),
+                name: rotate::SECRET.to_owned(),
+            },
             concurrent: arguments.concurrent,
             interval_jitter_percentage: arguments.interval_jitter_percentage,
             source_retry,

@@ -90,6 +90,8 @@ pub struct Shared {
 /// Flags of `weir run` that change what controllers do.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The webhook's certificates.
+    pub certificates: SecretName,
     /// `--concurrent`: how many objects of a kind are reconciled at a time.
     pub concurrent: u16,
     /// `--requeue-dependency`: how long to wait for a dependency or an artifact when no event tells of it.

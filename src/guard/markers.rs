@@ -4,11 +4,12 @@
 //! one that Weir has applied they count only when they came from Git. Whatever else put them there (through `/status`,
 //! which the door does not see, or while the door was away) has found a way round the guard, and they are taken off.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Value, json};
 
-use crate::api::kustomize::GROUP;
-use crate::core::fields::{Path, Step};
+use crate::api::kustomize::{FIELD_MANAGER, GROUP};
+use crate::core::fields::{FieldSet, Path, Step};
 use crate::core::object::Object;
 
 /// Markers that leave an object alone from now on.
@@ -42,6 +43,33 @@ pub fn declared_alone(object: &Object) -> bool {
 #[must_use]
 pub fn alone(meta: &ObjectMeta) -> Vec<Path> {
     places(meta, &ALONE)
+}
+
+/// Whether an object was marked to be left alone after Weir had begun to guard the cluster, for a process that has not
+/// applied the object itself and so does not know it without the marker. Two things prove it, and without proof a marker is
+/// taken for one of Flux's time: our entry in `managedFields` is younger than the guard, for what is marked is not applied;
+/// or what put the marker on is, and has put nothing else on, so that its time is the marker's.
+#[must_use]
+pub fn put_on_since(meta: &ObjectMeta, guarding: Timestamp) -> bool {
+    let markers = alone(meta);
+    let entries = || meta.managed_fields.iter().flatten();
+    let is_younger = |entry: &&ManagedFieldsEntry| entry.time.as_ref().is_some_and(|time| time.0 > guarding);
+    let is_ours = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    };
+    let parents = ["labels", "annotations"].map(|map| Path::of_fields(["metadata", map]));
+    let only_marks = |entry: &&ManagedFieldsEntry| {
+        let set = entry
+            .fields_v1
+            .as_ref()
+            .and_then(|fields| FieldSet::parse(&fields.0).ok());
+        let set = set.map(|set| set.paths()).unwrap_or_default();
+        set.iter().any(|path| markers.contains(path))
+            && set.iter().all(|path| markers.contains(path) || parents.contains(path))
+    };
+    !markers.is_empty()
+        && (entries().filter(is_ours).any(|entry| is_younger(&entry))
+            || entries().filter(only_marks).any(|entry| is_younger(&entry)))
 }
 
 /// Where an object is marked to be left alone once it is there.
@@ -119,6 +147,31 @@ mod tests {
             json_patch::patch(&mut object, &patch).is_err(),
             "somebody wrote meanwhile"
         );
+    }
+
+    #[test]
+    fn a_marker_is_of_weirs_time_when_that_is_proven() {
+        let marks = json!({"f:metadata": {"f:annotations": {".": {}, "f:kustomize.toolkit.fluxcd.io/reconcile": {}}}});
+        let more =
+            json!({"f:metadata": {"f:annotations": {"f:kustomize.toolkit.fluxcd.io/reconcile": {}, "f:note": {}}}});
+        let check = |applied: &str, marked: (&str, &Value), expect: bool| {
+            let entry = |manager: &str, operation: &str, time: &str, fields: &Value| json!({"manager": manager, "operation": operation, "time": time, "fieldsV1": fields});
+            let meta: ObjectMeta = serde_json::from_value(json!({"name": "a",
+                "annotations": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled", "note": "x"},
+                "managedFields": [
+                    entry("kustomize-controller", "Apply", applied, &json!({"f:data": {"f:a": {}}})),
+                    entry("kubectl-annotate", "Update", marked.0, marked.1)]}))
+            .unwrap();
+            let found = put_on_since(&meta, "2026-11-01T10:00:00Z".parse().unwrap());
+            assert_eq!(found, expect, "applied {applied}, marked {marked:?}");
+        };
+        let (before, after) = ("2026-11-01T09:00:00Z", "2026-11-01T11:00:00Z");
+        check(after, (after, &marks), true);
+        check(before, (after, &marks), true);
+        check(before, (before, &marks), false);
+        // The marker may be older than what else that manager did.
+        check(before, (after, &more), false);
+        check(after, (after, &more), true);
     }
 
     #[test]
