@@ -237,6 +237,19 @@ impl ArtifactStore {
         Archive::unpack(io::BufReader::new(file), &self.root)
     }
 
+    /// Opens what was stored of an earlier revision, if it is still kept: of a source that is named after its commit or its
+    /// content.
+    ///
+    /// # Errors
+    /// When it is not here any more, or not as it was written.
+    pub fn open_former(&self, namespace: &str, name: &str, revision: &str) -> Result<Archive, ArchiveError> {
+        let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let file = checked(revision.rsplit(':').next().unwrap_or(revision)).map_err(invalid)?;
+        let folder = self.folder(namespace, name).map_err(invalid)?;
+        let file = fs::File::open(self.root.join(folder).join(format!("{file}{SUFFIX}")))?;
+        Archive::unpack(io::BufReader::new(file), &self.root)
+    }
+
     /// The address of an artifact that was stored under another `--storage-adv-addr`, made right.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

@@ -135,12 +135,32 @@ async fn without_git_and_without_what_was_on_disk_weir_says_what_it_cannot_do_an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_cannot_be_applied_does_not_keep_what_was_changed_while_weir_was_down() {
+    a_broken_commit(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_more_than_its_commit_is_taken_from_its_archive() {
+    a_broken_commit(Some("{\"spec\":{\"sparseCheckout\":[\"shop\"]}}")).await;
+}
+
+/// `source` is a patch of the GitRepository.
+async fn a_broken_commit(source: Option<&str>) {
     let _one = ONE_AT_A_TIME.lock().await;
     let Some(cluster) = Cluster::find() else { return };
     clean(&cluster);
     let git = Git::new(&[("shop/shop.yaml", &data("shop.yaml"))]);
     let storage = tempfile::tempdir().unwrap();
     let weir = applied(&cluster, &git, storage.path());
+    if let Some(patch) = source {
+        cluster.ok(&format!(
+            "kubectl -n flux-system patch gitrepository guard-shop --type=merge -p '{patch}'"
+        ));
+        cluster.eventually(
+            "the source is made of what is asked for",
+            "[[ $(kubectl -n flux-system get gitrepository guard-shop \
+             -o 'jsonpath={.status.observedGeneration} {.status.observedSparseCheckout}') == '2 [\"shop\"]' ]]",
+        );
+    }
     git.repo.commit(&[("shop/broken.yaml", "kind: {")], "Break it");
     cluster.ok(
         "kubectl -n flux-system annotate --overwrite gitrepository guard-shop reconcile.fluxcd.io/requestedAt=broken",
