@@ -54,8 +54,10 @@ pub(super) fn human(report: &Report, now: Timestamp, out: &mut impl Write, err: 
     }
     let (drifted, objects) = (report.drifted.len(), report.objects);
     match drifted {
+        0 if report.errors.is_empty() && objects == 1 => writeln!(out, "1 object is as Git declares it"),
         0 if report.errors.is_empty() => writeln!(out, "{objects} objects are as Git declares them"),
         0 => Ok(()),
+        1 => writeln!(out, "1 of {objects} objects differs from Git"),
         _ => writeln!(out, "{drifted} of {objects} objects differ from Git"),
     }
 }
@@ -67,15 +69,25 @@ fn by(difference: &Difference, now: Timestamp) -> String {
     };
     let ago = manager.time.parse::<Timestamp>().ok().and_then(|since| {
         let seconds = u64::try_from(now.as_second() - since.as_second()).ok()?;
-        Some(format!(
-            "{} ago ({since})",
-            format_duration(Duration::from_secs(seconds))
-        ))
+        Some(format!("{} ago ({since})", rounded(Duration::from_secs(seconds))))
     });
     match ago {
         Some(ago) => format!("{manager}, {ago}"),
         None => manager.to_string(),
     }
+}
+
+/// `5m` rather than `5m0s`, and no seconds of hours.
+fn rounded(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let whole = if seconds >= 3600 {
+        seconds - seconds % 60
+    } else {
+        seconds
+    };
+    let text = format_duration(Duration::from_secs(whole));
+    let text = text.strip_suffix("m0s").map_or(text.clone(), |rest| format!("{rest}m"));
+    text.strip_suffix("h0m").map_or(text.clone(), |rest| format!("{rest}h"))
 }
 
 /// `allowed to alice until 2026-11-24T19:30:00Z by Exemption prod/incident: the shop is down`.
@@ -202,13 +214,27 @@ mod tests {
         Kustomization flux-system/shop
           Deployment/prod/web  shop/web.yaml:3
             spec.replicas: 2 → 5
-              by kubectl (scale), 5m0s ago (2026-11-24T19:25:00Z)
+              by kubectl (scale), 5m ago (2026-11-24T19:25:00Z)
             allowed to alice, bob until 2026-11-24T20:00:00Z by Exemption prod/incident: the shop is down
         Kustomization flux-system/other (suspended)
           ConfigMap/prod/settings is missing
         2 of 9 objects differ from Git
         ");
         assert!(err.is_empty());
+        let one = |drifted: usize, objects: usize| {
+            let mut report = report();
+            report.drifted.truncate(drifted);
+            report.objects = objects;
+            let mut out = Vec::new();
+            human(&report, now, &mut out, &mut Vec::new()).unwrap();
+            String::from_utf8(out).unwrap().lines().last().unwrap().to_owned()
+        };
+        assert_eq!(one(1, 9), "1 of 9 objects differs from Git");
+        assert_eq!(one(0, 9), "9 objects are as Git declares them");
+        assert_eq!(one(0, 1), "1 object is as Git declares it");
+        let seconds = |seconds| rounded(Duration::from_secs(seconds));
+        let all = [0, 45, 60, 61, 3600, 3665, 86_400].map(seconds);
+        assert_eq!(all, ["0s", "45s", "1m", "1m1s", "1h", "1h1m", "24h"]);
         let json = as_json(&report());
         assert_eq!(
             json["drifted"][0]["exemptions"],
