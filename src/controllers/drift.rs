@@ -17,9 +17,9 @@ mod watch;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::runtime::reflector::ObjectRef as StoreRef;
+use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::kustomization::{COMPONENT, Context};
@@ -234,6 +234,18 @@ async fn unmark(objects: &Objects, gvk: &Gvk, object: &ObjectRef) -> Result<Opti
     objects.get(gvk, object).await
 }
 
+/// Since when the guard stands in this cluster: as long as its certificates. They are made by the first process that guards
+/// and renewed in place; where somebody else brings them, they come before it. `None` when that cannot be read just now.
+async fn guarding_since(shared: &Shared) -> Option<Timestamp> {
+    let read = || async {
+        let certificates = &shared.settings.certificates;
+        let api: Api<Secret> = Api::namespaced(shared.client.clone(), &certificates.namespace);
+        let found = api.get_metadata(&certificates.name).await.map_err(|_| ())?;
+        found.metadata.creation_timestamp.map(|time| time.0).ok_or(())
+    };
+    shared.book.guarding().get_or_try_init(read).await.ok().copied()
+}
+
 /// Takes off what was put on by hand, of the live objects of a plan, so that they are planned for as Git says. What was
 /// marked before Weir applied it for the first time stays marked, as with Flux.
 ///
@@ -253,12 +265,25 @@ pub async fn unmark_live(
         let object = one.object.reference();
         let marked = live.get(&object).is_some_and(markers::declared_alone) && !markers::declared_alone(&one.object);
         let applied = |memory: &Memory| !memory.left_alone && !memory.when_missing;
-        let by_hand = marked && shared.book.with(&object, applied).unwrap_or_default();
         let insists = matches!(
             super::guard_mode(shared, kustomization, &object),
             Mode::Enforce | Mode::Warn
         );
-        if by_hand && insists {
+        if !marked || !insists {
+            continue;
+        }
+        let by_hand = match shared.book.with(&object, applied) {
+            Some(by_hand) => by_hand,
+            // After a start, nothing is known of what was marked while no Weir ran.
+            None => match (
+                live.get(&object).and_then(revert::metadata),
+                guarding_since(shared).await,
+            ) {
+                (Some(meta), Some(since)) => markers::put_on_since(&meta, since),
+                _ => false,
+            },
+        };
+        if by_hand {
             let mended = unmark(objects, &one.object.gvk(), &object).await?;
             live.remove(&object);
             live.extend(mended.map(|mended| (object, mended)));

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{OnceCell, RwLock, watch};
 
 use crate::core::fields::{FieldSet, Path};
 use crate::core::object::{Gvk, ObjectRef};
-use crate::guard::revert::{Kept, Memory, OwnerKey, observe};
+use crate::guard::revert::{Kept, Memory, OwnerKey, Shape, observe};
 
 /// Most bytes of kept objects and field sets. A managed object takes about 1 KiB, so this is room for 30,000 of them; it
 /// is a sixth of the memory that Weir may have.
@@ -33,6 +33,8 @@ struct Inner {
     pages: Mutex<Pages>,
     /// Kinds of the objects in the book, with a version that each was applied in.
     kinds: watch::Sender<Vec<Gvk>>,
+    /// Since when the guard stands in this cluster, once it was asked for.
+    guarding: OnceCell<Timestamp>,
 }
 
 #[derive(Default)]
@@ -52,6 +54,7 @@ impl Default for Book {
         Self(Arc::new(Inner {
             pages: Mutex::default(),
             kinds: watch::channel(Vec::new()).0,
+            guarding: OnceCell::new(),
         }))
     }
 }
@@ -127,6 +130,13 @@ impl Book {
         }
     }
 
+    /// Notes the form in which an object was seen, as that changes by what is nobody's drift.
+    pub fn saw(&self, object: &ObjectRef, shape: Shape) {
+        if let Some(memory) = self.pages().objects.get_mut(object) {
+            memory.shape = shape;
+        }
+    }
+
     /// Forgets an object that is gone, if a watch is all that told of it: whoever leads makes it again.
     pub fn forget_observed(&self, object: &ObjectRef) {
         let mut pages = self.pages();
@@ -197,6 +207,11 @@ impl Book {
     #[must_use]
     pub fn lock(&self, owner: &OwnerKey) -> Arc<RwLock<()>> {
         Arc::clone(self.pages().owners.entry(owner.clone()).or_default())
+    }
+
+    /// Since when the guard stands in this cluster, whichever process that was; asked for once.
+    pub(super) fn guarding(&self) -> &OnceCell<Timestamp> {
+        &self.0.guarding
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
-use super::{Memory, Ours, is_ours, time_of};
+use super::{Memory, Ours, Shape, is_ours, time_of};
 use crate::core::fields::{FieldSet, Path};
 use crate::guard::markers;
 
@@ -22,6 +22,8 @@ pub enum Finding {
     Quiet(Quiet),
     /// Something that Git declares is not as it was applied.
     Drift(Drift),
+    /// Something has changed that metadata does not tell of; the object has to be looked at.
+    Unclear,
 }
 
 /// Why there is nothing to do.
@@ -129,6 +131,9 @@ pub fn judge(memory: &Memory, seen: Seen<'_>) -> Finding {
             return drift(Vec::new(), applier, markers);
         }
         if now.fields == memory.ours.fields && markers.is_empty() {
+            if !memory.observed && memory.shape.moved(Shape::of(meta)) {
+                return Finding::Unclear;
+            }
             return Finding::Quiet(Quiet::Untouched);
         }
     }

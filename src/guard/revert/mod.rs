@@ -17,17 +17,20 @@ mod fight;
 mod judge;
 mod kept;
 mod observe;
+mod shape;
 
 pub use fight::{Fight, News, Turn};
 pub(super) use judge::taker;
 pub use judge::{Drift, Finding, Manager, Quiet, Seen, judge};
 pub use kept::Kept;
 pub use observe::observe;
+pub use shape::Shape;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
 use crate::api::kustomize::FIELD_MANAGER;
+use crate::core::fields::{FieldSet, Path, Step, changed_fields};
 use crate::core::object::{Gvk, Object};
 
 /// The Kustomization that an object belongs to.
@@ -52,6 +55,8 @@ pub struct Memory {
     pub version: Option<u64>,
     /// Our entry in `managedFields`.
     pub ours: Ours,
+    /// Its form when it was seen last.
+    pub shape: Shape,
     /// Whether only its absence is drift (`ssa: IfNotPresent`).
     pub when_missing: bool,
     /// Whether Git says that it is left alone altogether.
@@ -105,6 +110,7 @@ impl Memory {
             owner,
             gvk: desired.gvk(),
             ours: Ours::of(&meta)?,
+            shape: Shape::of(&meta),
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.as_deref().and_then(|text| text.parse().ok()),
             when_missing: false,
@@ -125,6 +131,7 @@ impl Memory {
             uid: String::new(),
             version: None,
             ours: Ours::default(),
+            shape: Shape::default(),
             when_missing: false,
             left_alone: true,
             observed: false,
@@ -133,6 +140,31 @@ impl Memory {
             desired: None,
         }
     }
+}
+
+/// The lists whose declared items have other places than as they were sent, which metadata does not tell.
+#[must_use]
+pub fn displaced(memory: &Memory, live: &Object) -> Vec<Path> {
+    let declared = serde_json::from_str(&memory.ours.fields).ok();
+    let declared = declared.and_then(|fields| FieldSet::parse(&fields).ok());
+    let desired = memory.desired.as_ref().and_then(Kept::object);
+    let (Some(declared), Some(desired)) = (declared, desired) else {
+        return Vec::new();
+    };
+    // What was sent and what is stored differ in defaults and notation, and whatever else changes a declared field takes it out
+    // of our entry.
+    let keyed = declared.paths();
+    let is_keyed = |list: &Path| {
+        let item = |path: &&Path| path.starts_with(list) && matches!(path.0.get(list.0.len()), Some(Step::Key(_)));
+        keyed.iter().any(|path| item(&path))
+    };
+    let is_list = |value: &Option<Value>| value.as_ref().is_some_and(Value::is_array);
+    changed_fields(desired.value(), live.value(), &declared)
+        .into_iter()
+        .filter(|change| is_list(&change.old) && is_list(&change.new) && is_keyed(&change.path))
+        .map(|change| change.path)
+        .filter(|path| !judge::ignored(path, &memory.ignored))
+        .collect()
 }
 
 /// The metadata of an object, typed.

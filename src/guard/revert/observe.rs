@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::judge::{lost, taker};
-use super::{Memory, Ours, OwnerKey};
+use super::{Memory, Ours, OwnerKey, Shape};
 use crate::core::fields::FieldSet;
 use crate::core::object::Gvk;
 use crate::guard::markers;
@@ -47,6 +47,7 @@ pub fn observe(known: Option<&Memory>, owner: OwnerKey, gvk: Gvk, meta: &ObjectM
         uid: meta.uid.clone().unwrap_or_default(),
         version,
         ours: seen,
+        shape: Shape::of(meta),
         when_missing,
         left_alone: false,
         observed: true,

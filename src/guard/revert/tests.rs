@@ -58,7 +58,7 @@ fn take_replicas(meta: &mut Value) {
 fn quiet(memory: &Memory, meta: &ObjectMeta) -> Option<Quiet> {
     match judge(memory, Seen::There(meta)) {
         Finding::Quiet(quiet) => Some(quiet),
-        Finding::Drift(_) => None,
+        Finding::Drift(_) | Finding::Unclear => None,
     }
 }
 
@@ -70,7 +70,40 @@ fn drifted(memory: &Memory, meta: &ObjectMeta) -> (Vec<String>, String) {
             drift.manager.map(|manager| manager.to_string()).unwrap_or_default(),
         ),
         Finding::Quiet(quiet) => panic!("{quiet:?}"),
+        Finding::Unclear => panic!("unclear"),
     }
+}
+
+#[test]
+fn what_only_changes_places_is_looked_at() {
+    let grown = seen(|meta| meta["generation"] = json!(2));
+    let known = Memory {
+        shape: Shape::of(&seen(|meta| meta["generation"] = json!(1))),
+        ..memory()
+    };
+    assert_eq!(judge(&known, Seen::There(&grown)), Finding::Unclear);
+    let sent = |names: [&str; 2]| {
+        let containers: Vec<Value> = names.iter().map(|name| json!({"name": name, "image": "a"})).collect();
+        let mut object = stored();
+        object["spec"] = json!({"replicas": 2, "template": {"spec": {"containers": containers}}});
+        let fields =
+            &mut object["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"]["f:containers"];
+        fields["k:{\"name\":\"log\"}"] = json!({".": {}, "f:image": {}});
+        Object::new(object).unwrap()
+    };
+    let object = sent(["web", "log"]);
+    let memory = Memory::of(memory().owner, &object, &object).unwrap();
+    let paths = |live: &Object| {
+        displaced(&memory, live)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&sent(["log", "web"])), ["spec.template.spec.containers"]);
+    // Another value is not what this is for: it takes its field out of our entry.
+    let mut scaled = object.clone().into_value();
+    scaled["spec"]["replicas"] = json!(5);
+    assert_eq!(paths(&Object::new(scaled).unwrap()), [""; 0]);
 }
 
 #[test]
@@ -179,7 +212,7 @@ fn a_marker_that_was_put_on_by_hand_is_drift() {
                 marked
             }
             Finding::Quiet(Quiet::Untouched) => Vec::new(),
-            Finding::Quiet(quiet) => panic!("{quiet:?}"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(found, expect);
     };
