@@ -14,7 +14,7 @@ use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use crate::core::identity::Identity;
+use crate::core::identity::{CREDENTIAL_EXTRA, Identity};
 
 /// How long a connection may take. The API server is near; kube's own 30 s would hide an outage.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,6 +98,7 @@ pub async fn whoami(client: &Client) -> Result<Identity, ClientError> {
         Some(username) => Ok(Identity {
             username,
             groups: user.groups.unwrap_or_default(),
+            shows_credential: user.extra.is_some_and(|extra| extra.contains_key(CREDENTIAL_EXTRA)),
         }),
         None => Err(ClientError::WhoAmI("the answer names no user".to_owned())),
     }

@@ -6,6 +6,9 @@ pub const KUSTOMIZATION_EXTRA: &str = "weir.dev/kustomization";
 /// Impersonation extra with the revision that is written.
 pub const REVISION_EXTRA: &str = "weir.dev/revision";
 
+/// Extra by which the API server names the credential that a user has shown: the id of a token, the hash of a certificate.
+pub const CREDENTIAL_EXTRA: &str = "authentication.kubernetes.io/credential-id";
+
 /// Whom the API server takes us for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -13,6 +16,8 @@ pub struct Identity {
     pub username: String,
     /// Groups.
     pub groups: Vec<String>,
+    /// Whether the API server names the credential that was shown, in the extra [`CREDENTIAL_EXTRA`].
+    pub shows_credential: bool,
 }
 
 impl Identity {
@@ -34,6 +39,8 @@ impl Identity {
                 format!("system:serviceaccounts:{namespace}"),
                 "system:authenticated".to_owned(),
             ],
+            // Whoever is impersonated has shown none.
+            shows_credential: false,
         }
     }
 }

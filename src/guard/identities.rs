@@ -42,6 +42,9 @@ const NODES: &str = "system:nodes";
 pub struct Identities {
     /// User names that are Weir itself, as the API server told it.
     pub weir: BTreeSet<String>,
+    /// Key of the extra by which the API server names the credential that a user has shown, when Weir's own has it. Who only
+    /// impersonates Weir has shown none of Weir's, and has no such extra unless they forge that too.
+    pub credential: Option<String>,
     /// Key of the impersonation extra that only Weir's role may set. It marks Weir's writes in the name of a tenant.
     pub extra: Option<String>,
     /// User names that may create and delete managed objects beside the controllers of Kubernetes.
@@ -53,7 +56,8 @@ impl Identities {
     #[must_use]
     pub fn is_weir(&self, user: &User) -> bool {
         let marked = |key: &String| user.extra.get(key).is_some_and(|values| !values.is_empty());
-        self.weir.contains(&user.username) || self.extra.as_ref().is_some_and(marked)
+        self.weir.contains(&user.username) && self.credential.as_ref().is_none_or(marked)
+            || self.extra.as_ref().is_some_and(marked)
     }
 
     /// Whether a controller asks that may create and delete what Git declares. What it changes is judged like any
@@ -121,6 +125,30 @@ pub fn class_of_manager(manager: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::identity::CREDENTIAL_EXTRA;
+
+    #[test]
+    fn who_borrows_weirs_name_shows_no_credential_of_it() {
+        let credential = CREDENTIAL_EXTRA.to_owned();
+        let user = |extra: Option<&str>| User {
+            username: "weir".to_owned(),
+            extra: extra
+                .map(|key| (key.to_owned(), vec!["JTI=1".to_owned()]))
+                .into_iter()
+                .collect(),
+            ..User::default()
+        };
+        let known = |credential| Identities {
+            weir: ["weir".to_owned()].into(),
+            credential,
+            ..Identities::default()
+        };
+        assert!(known(Some(credential.clone())).is_weir(&user(Some(&credential))));
+        assert!(!known(Some(credential.clone())).is_weir(&user(None)));
+        assert!(!known(Some(credential.clone())).is_weir(&user(Some("other"))));
+        // An API server that names no credentials.
+        assert!(known(None).is_weir(&user(None)));
+    }
 
     #[test]
     fn managers_tell_who_is_behind_them_where_their_names_do() {

@@ -31,7 +31,7 @@ pub use declared::declares;
 pub use glance::leaves_alone;
 pub use identities::{Identities, class_of_manager};
 pub use message::{shown_change, shown_value};
-pub use strict::decide_strict;
+pub use strict::{ClaimedOwner, claimed_owner, decide_strict};
 
 use crate::core::fields::{FieldSet, Path};
 use crate::core::object::ObjectRef;

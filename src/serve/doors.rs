@@ -1,6 +1,7 @@
 //! The three doors: `/validate` and `/mutate` ask the policies, `/guard` asks whose field it is.
 //!
-//! Guarantees: every door reads from memory except `/guard` for a subresource, which reads the object behind it; before
+//! Guarantees: every door reads from memory except `/guard` for a subresource, which reads the object behind it, and for an
+//! owner in a strict namespace; before
 //! everything that decides has been read at start, a request gets an error and not an answer, which the webhook's
 //! `failurePolicy` resolves.
 
@@ -19,7 +20,7 @@ use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::source::GitRepository;
 use crate::api::weir;
 use crate::controllers::{Shared, kustomization};
-use crate::core::identity::KUSTOMIZATION_EXTRA;
+use crate::core::identity::{CREDENTIAL_EXTRA, KUSTOMIZATION_EXTRA};
 use crate::guard::Identities;
 use crate::policy::{Decision, Inventory, Library, Process, Review, Settings};
 
@@ -39,9 +40,11 @@ pub fn all(
         repositories: repositories.clone(),
         identities: Identities {
             weir: [shared.identity.username.clone()].into(),
+            credential: shared.identity.shows_credential.then(|| CREDENTIAL_EXTRA.to_owned()),
             extra: Some(KUSTOMIZATION_EXTRA.to_owned()),
             ..Identities::default()
         },
+        owners: guard::Owners::default(),
         known: AtomicBool::new(false),
     };
     Doors {

@@ -18,7 +18,10 @@ pub enum Expect {
 use Expect::{Allowed, Denied, Fails, Then, Told};
 
 /// What is done, how, and what comes of it.
-pub const ROWS: &[(&str, &str, Expect)] = &[
+pub type Row = (&'static str, &'static str, Expect);
+
+/// The requests.
+pub const ROWS: &[Row] = &[
     // kubectl edit
     (
         "edit: a declared image",
@@ -47,6 +50,11 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
         "edit: the owner label",
         "KUBE_EDITOR='sed -i s,toolkit.fluxcd.io/name:.*,toolkit.fluxcd.io/name:\\ mine,' alice edit configmap settings",
         Denied(&["only Git says to whom it belongs", "kustomize.toolkit.fluxcd.io/name"]),
+    ),
+    (
+        "whoever borrows Weir's name shows no credential of Weir's",
+        "alice --as=system:serviceaccount:flux-system:weir-controller patch configmap settings --type=merge -p '{\"data\":{\"colour\":\"red\"}}'",
+        Denied(&["data.colour: \"green\" → \"red\""]),
     ),
     // kubectl apply
     (
@@ -790,6 +798,21 @@ pub const ROWS: &[(&str, &str, Expect)] = &[
         "strict: what Git declares is guarded as ever",
         "alice -n guard-modes delete configmap mode",
         Denied(&["cannot be deleted by hand"]),
+    ),
+    (
+        "strict: a service account cannot name an owner that is not there",
+        "printf 'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: owned\n  ownerReferences: [{apiVersion: v1, kind: ConfigMap, \
+         name: mode, controller: true, uid: 00000000-0000-0000-0000-000000000000}]\n' | \
+         alice -n guard-modes --as=system:serviceaccount:operators:pool --as-group=system:masters create -f -",
+        Denied(&["ConfigMap/guard-modes/owned cannot be made by hand"]),
+    ),
+    (
+        "strict: a controller makes what belongs to something that is there",
+        "uid=$(kubectl -n guard-modes get configmap mode -o 'jsonpath={.metadata.uid}'); \
+         printf \"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: owned\n  ownerReferences: [{apiVersion: v1, kind: ConfigMap, \
+         name: mode, controller: true, uid: $uid}]\n\" | \
+         alice -n guard-modes --as=system:serviceaccount:operators:pool --as-group=system:masters create -f -",
+        Allowed,
     ),
     (
         "strict: an Exemption that lifts it is asked for, and says by whom",

@@ -11,6 +11,7 @@ pub(super) const WEIR: &str = "system:serviceaccount:flux-system:weir-controller
 pub(super) fn identities() -> Identities {
     Identities {
         weir: [WEIR.to_owned()].into(),
+        credential: None,
         extra: Some(crate::core::identity::KUSTOMIZATION_EXTRA.to_owned()),
         controllers: ["system:serviceaccount:velero:velero".to_owned()].into(),
     }

@@ -1,9 +1,11 @@
 //! `/guard`: refuses manual changes to what Git declares.
 //!
 //! Everything that decides comes from memory: stores, the inventories in status, and the book of what was applied last.
-//! Only a `/scale`, which shows nothing of its object, costs a request; that of a custom kind costs two.
+//! Only a `/scale`, which shows nothing of its object, costs a request, that of a custom kind two; and the owner that a
+//! program names for what it makes in a strict namespace is looked up.
 
 mod exempt;
+mod owners;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
 use serde_json::Value;
+
+pub(super) use owners::Owners;
 
 use super::status;
 use crate::admission::desk::{Begun, Door};
@@ -41,6 +45,7 @@ pub(super) struct Guard {
     pub(super) kustomizations: Arc<kustomization::Context>,
     pub(super) repositories: Store<GitRepository>,
     pub(super) identities: Identities,
+    pub(super) owners: Owners,
     /// Whether everything that decides has been read once.
     pub(super) known: AtomicBool,
 }
@@ -137,7 +142,15 @@ impl Guard {
         let verdict = match &owned {
             None if strict => {
                 let told = exemption.as_deref().map(guard::exemption::consequence_of_making);
-                guard::decide_strict(&change, &self.identities, told.as_deref())
+                let claimed = guard::claimed_owner(&change, &self.identities);
+                let owner_is_there = match &claimed {
+                    Some(owner) => {
+                        let namespace = &change.object.namespace;
+                        self.owners.is_there(&self.shared.objects, owner, namespace).await?
+                    }
+                    None => false,
+                };
+                guard::decide_strict(&change, &self.identities, owner_is_there, told.as_deref())
             }
             owned => guard::decide(&change, owned.as_ref().map(|(owner, _)| owner), &self.identities),
         };
