@@ -22,6 +22,8 @@ mod exemption;
 mod fight;
 #[path = "support/git_server.rs"]
 mod git_server;
+#[path = "guard/helm.rs"]
+mod helm;
 #[path = "guard/random.rs"]
 mod random;
 #[path = "guard/restart.rs"]
@@ -34,6 +36,8 @@ mod stand;
 mod standby;
 #[path = "guard/table.rs"]
 mod table;
+#[path = "guard/why.rs"]
+mod why;
 
 use tokio::sync::Mutex;
 
