@@ -145,7 +145,7 @@ mod tests {
         };
         assert!(known(Some(credential.clone())).is_weir(&user(Some(&credential))));
         assert!(!known(Some(credential.clone())).is_weir(&user(None)));
-        assert!(!known(Some(credential.clone())).is_weir(&user(Some("other"))));
+        assert!(!known(Some(credential)).is_weir(&user(Some("other"))));
         // An API server that names no credentials.
         assert!(known(None).is_weir(&user(None)));
     }

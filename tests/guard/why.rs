@@ -40,6 +40,7 @@ const SCALE: &str = "apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: web
+  namespace: guard-shop
 spec:
   replicas: 2
 ";
@@ -82,7 +83,28 @@ async fn every_field_of_a_live_object_is_traced_to_its_line_commit_and_author() 
         // When the annotation was put on differs.
         .map(|line| line.split_once(", 20").map_or(line, |(line, _)| line))
         .collect();
-    insta::assert_snapshot!(said.join("\n"), @r#""#);
+    insta::assert_snapshot!(said.join("\n"), @r#"
+    Deployment/guard-shop/web
+      Kustomization  flux-system/guard-shop
+      source         GitRepository flux-system/guard-shop
+      repository     URL
+      revision       main@sha1:THIRD
+      commit         THIRD___ "Say what it is" by Cy <cy@example.com>
+      file           shop/web.yaml:6
+      last changed   FIRST___ "The shop" by Ada <ada@example.com>
+
+    metadata.annotations["deployment.kubernetes.io/revision"]  "1"                            ← kube-controller-manager (status)
+    metadata.annotations.note                                  "mine"                         ← kubectl-annotate
+    metadata.labels["kustomize.toolkit.fluxcd.io/name"]        "guard-shop"                   ← Weir, to mark whose it is
+    metadata.labels["kustomize.toolkit.fluxcd.io/namespace"]   "flux-system"                  ← Weir, to mark whose it is
+    metadata.labels.part                                       "shop"                         ← Git, made from shop/web.yaml, last changed in FIRST___ by Ada
+    spec.replicas                                              2                              ← Git, shop/scale.yaml:7, SECOND__ by Bo
+    spec.selector                                              {"matchLabels":{"app":"web"}}  ← Git, shop/web.yaml:13, FIRST___ by Ada
+    spec.template.metadata.labels.app                          "web"                          ← Git, shop/web.yaml:17, FIRST___ by Ada
+    spec.template.spec.containers[name="web"].image            "registry.example/web:1.1.0"   ← Git, shop/kustomization.yaml:6, SECOND__ by Bo
+    spec.template.spec.containers[name="web"].name             "web"                          ← Git, shop/web.yaml:20, FIRST___ by Ada
+    spec.template.spec.containers[name="web"].ports[containerPort=8080,protocol="TCP"].containerPort  8080                           ← Git, shop/web.yaml:23, FIRST___ by Ada
+    "#);
     drop(weir);
     clean(&cluster);
 }

@@ -158,12 +158,17 @@ fn from_git(path: &Path, declaration: &Declaration) -> String {
         Some(line) => authors.of_line(line),
         None => authors.last(),
     });
+    // Of what a transformer made, only the file is known that it was made from.
+    let (made_from, changed) = match written.line {
+        Some(_) => ("", ""),
+        None => ("made from ", "last changed in "),
+    };
     let author = match author {
-        Some(Some(commit)) => format!(", {} by {}", short(commit), name(commit)),
+        Some(Some(commit)) => format!(", {changed}{} by {}", short(commit), name(commit)),
         Some(None) => format!(", {}", before_history()),
         None => String::new(),
     };
-    format!("Git, {}{author}", place(written))
+    format!("Git, {made_from}{}{author}", place(written))
 }
 
 fn place(written: &Written) -> String {
@@ -321,7 +326,7 @@ mod tests {
         metadata.labels.part                                 "front"                       ← Git, shop/web.yaml:5, before the last 1024 commits
         metadata.labels.team                                 "shop"                        ← spec.commonMetadata of Kustomization flux-system/shop
         spec.replicas                                        2                             ← Git, shop/web.yaml:17, 5a4b3c2d by Cy Example; kubectl (scale), 2026-11-01T11:00:00Z
-        spec.template.spec.containers[name="web"].image      "registry.example/web:1.0.0"  ← Git, shop/web.yaml, 9f8e7d6c by Bo Example
+        spec.template.spec.containers[name="web"].image      "registry.example/web:1.0.0"  ← Git, made from shop/web.yaml, last changed in 9f8e7d6c by Bo Example
         spec.template.spec.containers[name="web"].name       "web"                         ← Git, modules/a.yaml:3
         "#);
     }

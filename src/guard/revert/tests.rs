@@ -101,7 +101,7 @@ fn what_only_changes_places_is_looked_at() {
     };
     assert_eq!(paths(&sent(["log", "web"])), ["spec.template.spec.containers"]);
     // Another value is not what this is for: it takes its field out of our entry.
-    let mut scaled = object.clone().into_value();
+    let mut scaled = object.into_value();
     scaled["spec"]["replicas"] = json!(5);
     assert_eq!(paths(&Object::new(scaled).unwrap()), [""; 0]);
 }
