@@ -10,6 +10,7 @@ pub mod foreign;
 pub mod freeze;
 pub mod gitrepository;
 pub mod kustomization;
+pub mod owners;
 pub mod policies;
 pub mod queue;
 pub mod record;

@@ -19,6 +19,7 @@ use crate::admission::desk::{AT_ONCE, Begun, Decided, Door};
 use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::source::GitRepository;
 use crate::api::weir;
+use crate::controllers::owners::Owners;
 use crate::controllers::{Shared, kustomization};
 use crate::core::identity::{CREDENTIAL_EXTRA, KUSTOMIZATION_EXTRA};
 use crate::guard::Identities;
@@ -44,7 +45,7 @@ pub fn all(
             extra: Some(KUSTOMIZATION_EXTRA.to_owned()),
             ..Identities::default()
         },
-        owners: guard::Owners::default(),
+        owners: Owners::default(),
         known: AtomicBool::new(false),
     };
     Doors {

@@ -5,7 +5,6 @@
 //! program names for what it makes in a strict namespace is looked up.
 
 mod exempt;
-mod owners;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +14,13 @@ use futures::FutureExt;
 use kube::runtime::reflector::{ObjectRef as StoreRef, Store};
 use serde_json::Value;
 
-pub(super) use owners::Owners;
-
 use super::status;
 use crate::admission::desk::{Begun, Door};
 use crate::admission::review::{AdmissionRequest, Answer, Glance, Operation};
 use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::{Kustomization, OWNER_NAME, OWNER_NAMESPACE};
 use crate::api::source::GitRepository;
+use crate::controllers::owners::Owners;
 use crate::controllers::{Shared, drift, freeze, guard_mode, kustomization};
 use crate::core::fields::{FieldSet, Path};
 use crate::core::inventory::id_of;

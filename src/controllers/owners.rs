@@ -1,4 +1,4 @@
-//! Whether the owner that a program names in a strict namespace is there.
+//! Whether the owner that a program names in a strict namespace is there, which the guard's door asks.
 //!
 //! An owner that was found is remembered for a moment: a controller makes many objects for one. One that was not is asked for
 //! again, as it may just have been made.
@@ -21,19 +21,14 @@ const MOST: usize = 1000;
 
 /// Owners that were found.
 #[derive(Default)]
-pub(in crate::serve::doors) struct Owners(Mutex<HashMap<String, Instant>>);
+pub struct Owners(Mutex<HashMap<String, Instant>>);
 
 impl Owners {
     /// Whether an object with that uid is where an owner of something in the namespace may be.
     ///
     /// # Errors
     /// When the API server cannot be asked.
-    pub(super) async fn is_there(
-        &self,
-        objects: &Objects,
-        owner: &ClaimedOwner,
-        namespace: &str,
-    ) -> Result<bool, String> {
+    pub async fn is_there(&self, objects: &Objects, owner: &ClaimedOwner, namespace: &str) -> Result<bool, String> {
         let now = Instant::now();
         if self.known(|known| {
             known
