@@ -15,7 +15,8 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::review::{AdmissionRequest, Answer, Glance, glance};
+use super::glance::{Glance, glance};
+use super::review::{AdmissionRequest, Answer};
 use crate::telemetry::metrics::Metrics;
 
 /// Decisions under way at once. A decision takes about a millisecond of one core, so with two cores this many are

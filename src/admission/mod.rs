@@ -9,6 +9,7 @@
 
 pub mod certs;
 pub mod desk;
+pub mod glance;
 pub mod register;
 pub mod review;
 pub mod rotate;

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::status;
 use crate::admission::desk::{Begun, Door};
-use crate::admission::review::{AdmissionRequest, Answer, Glance, Operation};
+use crate::admission::glance::Glance;
+use crate::admission::review::{AdmissionRequest, Answer, Operation};
 use crate::api::ignore::IgnoreRules;
 use crate::api::kustomize::{Kustomization, OWNER_NAME, OWNER_NAMESPACE};
 use crate::api::source::GitRepository;
