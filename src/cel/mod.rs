@@ -182,6 +182,7 @@ mod tests {
             Ok(false),
         );
         check("[1, {'a': 2}] == [1.0, {'a': 2.0}]", Ok(true));
+        check("2 in [2.0] && 2.0 in [1, 2u] && !(2 in ['2'])", Ok(true));
         check(
             "status.phase == 2 || status.labels == 2 || status.conditions == {}",
             Ok(false),
