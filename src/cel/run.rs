@@ -347,29 +347,28 @@ fn add<'a>(one: Val<'a>, other: Val<'a>) -> Answer<'a> {
     arithmetic(Operator::Add, one, other)
 }
 
+/// Whole numbers of both kinds are reckoned alike; `None` for what has no place in theirs.
+macro_rules! checked {
+    ($operator:expr, $one:expr, $other:expr) => {
+        match $operator {
+            Operator::Subtract => $one.checked_sub($other),
+            Operator::Multiply => $one.checked_mul($other),
+            Operator::Divide => $one.checked_div($other),
+            Operator::Modulo => $one.checked_rem($other),
+            _ => $one.checked_add($other),
+        }
+    };
+}
+
 fn arithmetic<'a>(operator: Operator, one: Val<'a>, other: Val<'a>) -> Answer<'a> {
     match (one, other) {
         (Val::Int(one), Val::Int(other)) => {
             zero(operator, other == 0)?;
-            let result = match operator {
-                Operator::Subtract => one.checked_sub(other),
-                Operator::Multiply => one.checked_mul(other),
-                Operator::Divide => one.checked_div(other),
-                Operator::Modulo => one.checked_rem(other),
-                _ => one.checked_add(other),
-            };
-            result.map(Val::Int).ok_or_else(overflow)
+            checked!(operator, one, other).map(Val::Int).ok_or_else(overflow)
         }
         (Val::Uint(one), Val::Uint(other)) => {
             zero(operator, other == 0)?;
-            let result = match operator {
-                Operator::Subtract => one.checked_sub(other),
-                Operator::Multiply => one.checked_mul(other),
-                Operator::Divide => one.checked_div(other),
-                Operator::Modulo => one.checked_rem(other),
-                _ => one.checked_add(other),
-            };
-            result
+            checked!(operator, one, other)
                 .map(Val::Uint)
                 .ok_or_else(|| Failure::told("unsigned integer overflow"))
         }

@@ -48,17 +48,17 @@ fn judge(old: &str, new: &str, applied: Option<(&str, &str)>) -> Option<bool> {
             declared.push(applied);
         }
     }
-    let below = |name: &str| children(&declared, name);
+    let declared = sets(&declared)?;
     for name in names(&old, &new) {
         // Status has its own writers.
         if name == "metadata" || name == "status" || same(name) {
             continue;
         }
-        if !untouched(field(&old, name), field(&new, name), &below(name)?, 1)? {
+        if !untouched(field(&old, name), field(&new, name), &children(&declared, name), 1)? {
             return Some(false);
         }
     }
-    let declared = below("metadata")?;
+    let declared = sets(&children(&declared, "metadata"))?;
     for name in names(&was, &is) {
         let (was, is) = (field(&was, name), field(&is, name));
         if name == "managedFields" || was == is {
@@ -76,7 +76,7 @@ fn judge(old: &str, new: &str, applied: Option<(&str, &str)>) -> Option<bool> {
         } else {
             (was, is)
         };
-        if !untouched(was, is, &children(&declared, name)?, 2)? {
+        if !untouched(was, is, &children(&declared, name), 2)? {
             return Some(false);
         }
     }
@@ -91,31 +91,35 @@ fn untouched(old: Option<&str>, new: Option<&str>, declared: &[&str], depth: usi
     if depth > MAX_DEPTH {
         return None;
     }
-    for set in declared {
-        // A set with nothing beneath it takes the value as a whole.
-        if fields(set)?.iter().all(|(key, _)| *key == ".") {
-            return Some(false);
-        }
+    let declared = sets(declared)?;
+    // A set with nothing beneath it takes the value as a whole.
+    if declared.iter().any(|set| set.iter().all(|(key, _)| *key == ".")) {
+        return Some(false);
     }
     let (old, new) = (fields(old?)?, fields(new?)?);
     for name in names(&old, &new) {
         let (was, is) = (field(&old, name), field(&new, name));
-        if was != is && !untouched(was, is, &children(declared, name)?, depth + 1)? {
+        if was != is && !untouched(was, is, &children(&declared, name), depth + 1)? {
             return Some(false);
         }
     }
     Some(true)
 }
 
+/// A set of fields, taken apart.
+type Set<'a> = Vec<(&'a str, &'a str)>;
+
+fn sets<'a>(declared: &[&'a str]) -> Option<Vec<Set<'a>>> {
+    declared.iter().map(|set| fields(set)).collect()
+}
+
 /// The sets beneath a field, of all sets that know it.
-fn children<'a>(declared: &[&'a str], name: &str) -> Option<Vec<&'a str>> {
-    let mut found = Vec::new();
-    for set in declared {
-        let known = fields(set)?;
-        let child = known.iter().find(|(key, _)| key.strip_prefix("f:") == Some(name));
-        found.extend(child.map(|(_, child)| *child));
-    }
-    Some(found)
+fn children<'a>(declared: &[Set<'a>], name: &str) -> Vec<&'a str> {
+    let child = |set: &Set<'a>| {
+        let found = set.iter().find(|(key, _)| key.strip_prefix("f:") == Some(name));
+        found.map(|(_, child)| *child)
+    };
+    declared.iter().filter_map(child).collect()
 }
 
 /// The entries of our field manager.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
-use super::rego::program::Deadline;
+use super::rego::session::Deadline;
 use super::rego::{EngineError, fenced};
 use super::review::Review;
 use super::source::Problem;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::Program;
-use crate::policy::rego::program::Deadline;
+use crate::policy::rego::session::Deadline;
 use crate::policy::review::Review;
 
 const BUDGET: Duration = Duration::from_secs(5);

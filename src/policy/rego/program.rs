@@ -18,7 +18,6 @@ use super::builtins;
 use super::compiled::Compiled;
 use super::measure::{MAX_COLUMNS, MAX_LINES};
 use super::parse::{Parsed, Version};
-pub(crate) use super::session::Deadline;
 use super::session::Session;
 use super::{EngineError, fenced, guarded, lint, parse, walk};
 
